@@ -1,0 +1,1 @@
+"""Pure mathematics in JAX and NumPy: networks, losses, leaf gradients, the reduction tree, updates, statistics."""

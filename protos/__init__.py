@@ -1,0 +1,1 @@
+"""Protocol buffers of the gRPC service. The messages arrive with the service itself."""
