@@ -1,0 +1,147 @@
+"""What a run reports: a record a step, a record a validation, the summary; and who listens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One update of the parameters, as a line of metrics.jsonl.
+
+    Attributes:
+        step: t, from 0; the step that uses θ_t.
+        epoch: passes over the training rows completed before this step, from 0.
+        loss: L at θ_t estimated from the step's rows: their mean loss plus the regularizer.
+        learning_rate: lr(t).
+        gradient_norm: ‖g‖ of the step's gradient of L.
+        noise_trace: unbiased estimate of tr Σ from this step's leaves; None with fewer than two leaves.
+        noise_scale: smoothed tr Σ over smoothed |G|², in rows; None while |G|² cannot be told from 0.
+        step_seconds: wall-clock seconds from plan to update.
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    noise_trace: float | None
+    noise_scale: float | None
+    step_seconds: float
+
+
+@dataclass(frozen=True)
+class ValidationRecord:
+    """The held-out rows at θ_step, as a line of metrics.jsonl.
+
+    Attributes:
+        step: updates done before it.
+        epoch: passes over the training rows done before it.
+        loss: mean loss of the held-out rows, without regularizer.
+        accuracy: share of rows classified right; None for regression.
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class VariancePoint:
+    """The variance of an averaged gradient at one number of rows, averaged over the steps of a run.
+
+    Attributes:
+        rows: how many rows were averaged.
+        measured: mean squared distance between two such averages, halved: an unbiased estimate of their variance.
+        predicted: tr Σ / rows, with tr Σ from all leaves of the same steps.
+    """
+
+    rows: float
+    measured: float
+    predicted: float
+
+
+@dataclass(frozen=True)
+class GradientNoise:
+    """What the batch size bought. `None` where it could not be estimated.
+
+    Attributes:
+        noise_trace: smoothed tr Σ at the end.
+        gradient_norm_squared: smoothed |G|² at the end.
+        noise_scale: their ratio, in rows.
+        variance: measured against predicted variance, by rows averaged.
+    """
+
+    noise_trace: float | None
+    gradient_norm_squared: float | None
+    noise_scale: float | None
+    variance: tuple[VariancePoint, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended, as summary.json.
+
+    Attributes:
+        name: the job's.
+        state: SUCCEEDED (a stop rule held), INTERRUPTED (resumable) or FAILED.
+        reason: in words: the stop rule that held, or what went wrong.
+        steps: updates done, over all resumes.
+        epochs: steps over steps per epoch.
+        train_loss: L over all training rows at the final parameters, regularizer included.
+        validation: `{"loss": …, "accuracy": …}` at the final parameters; None where nothing was held out.
+        parameters_sha256: of the raw little-endian bytes of every array in order of its name.
+        seconds: wall-clock time in the step loop, over all resumes.
+        samples_per_second: training rows per such second.
+        workers: how many computed at the end.
+        recoveries: worker losses survived.
+        gradient_noise: what the batch size bought.
+    """
+
+    name: str
+    state: Literal["SUCCEEDED", "INTERRUPTED", "FAILED"]
+    reason: str
+    steps: int
+    epochs: float
+    train_loss: float | None
+    validation: dict[str, float | None] | None
+    parameters_sha256: str
+    seconds: float
+    samples_per_second: float
+    workers: int
+    recoveries: int
+    gradient_noise: GradientNoise
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a run is and how much is left.
+
+    Attributes:
+        samples_per_second: rows per second, smoothed over the last steps.
+        fraction_done: share of the work until the nearest countable stop rule, None where only open-ended rules are set.
+        eta_seconds: time left until that rule, None likewise.
+    """
+
+    samples_per_second: float
+    fraction_done: float | None
+    eta_seconds: float | None
+
+
+class Observer(Protocol):
+    """Follows a run. Called from the step loop's thread, so it must be quick."""
+
+    def phase(self, text: str) -> None:
+        """A stage before or after the steps has begun, such as "starting 2 workers"."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know, once."""
+
+    def step(self, record: StepRecord, pace: Pace) -> None:
+        """A step is done."""
+
+    def validation(self, record: ValidationRecord) -> None:
+        """The held-out rows were evaluated."""
+
