@@ -1,0 +1,118 @@
+"""Parameters and gradients as one flat buffer with a named layout; arrays are views of it, never copies."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Flat = NDArray[Any]
+
+# XLA:CPU takes a NumPy array without copying it only where it is aligned so; it is also a cache line.
+ALIGNMENT_BYTES = 64
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One named array within the buffer.
+
+    Attributes:
+        name: such as `layer0.weight`.
+        shape: of the array.
+        offset: of its first element, in elements; a multiple of 64 bytes.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """Elements of the array."""
+        return math.prod(self.shape)
+
+    @property
+    def span(self) -> slice:
+        """Where the array lies in the buffer."""
+        return slice(self.offset, self.offset + self.size)
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether regularizers apply: weights yes, biases no."""
+        return self.name.endswith(".weight")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The arrays of a network in one buffer. Elements between arrays are padding and stay 0.
+
+    Attributes:
+        entries: in the order of their offsets, without overlap.
+        dtype: of every element.
+    """
+
+    entries: tuple[Entry, ...]
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def pack(cls, shapes: Iterable[tuple[str, tuple[int, ...]]], dtype: np.dtype[Any]) -> Self:
+        """Lays arrays out one after another, each on a 64-byte boundary."""
+        entries, offset = [], 0
+        for name, shape in shapes:
+            entry = Entry(name, shape, offset)
+            entries.append(entry)
+            offset = _aligned(offset + entry.size, dtype)
+        return cls(tuple(entries), dtype)
+
+    @cached_property
+    def length(self) -> int:
+        """Elements of the buffer, padding included."""
+        last = self.entries[-1]
+        return _aligned(last.offset + last.size, self.dtype)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the buffer."""
+        return self.length * self.dtype.itemsize
+
+    @property
+    def parameters(self) -> int:
+        """Elements that are parameters, padding excluded."""
+        return sum(entry.size for entry in self.entries)
+
+    def zeros(self) -> Flat:
+        """A zeroed buffer that starts on a 64-byte boundary."""
+        slack = ALIGNMENT_BYTES // self.dtype.itemsize
+        memory = np.zeros(self.length + slack, self.dtype)
+        start = -memory.ctypes.data % ALIGNMENT_BYTES // self.dtype.itemsize
+        return memory[start : start + self.length]
+
+    def views(self, flat: Flat) -> dict[str, NDArray[Any]]:
+        """The named arrays of a buffer, sharing its memory. Works on NumPy and JAX arrays (which copy if they must)."""
+        return {entry.name: flat[entry.span].reshape(entry.shape) for entry in self.entries}
+
+    def fill(self, flat: Flat, arrays: Mapping[str, Any]) -> Flat:
+        """Copies named arrays into a buffer and returns it."""
+        for name, view in self.views(flat).items():
+            np.copyto(view, np.asarray(arrays[name]))
+        return flat
+
+
+def parameters_sha256(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 over the raw little-endian bytes of every array in order of its name."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    return digest.hexdigest()
+
+
+def _aligned(elements: int, dtype: np.dtype[Any]) -> int:
+    unit = ALIGNMENT_BYTES // dtype.itemsize
+    return -(-elements // unit) * unit

@@ -1,0 +1,87 @@
+"""Starting Ray for one run, quietly and without leaving anything behind, or joining the Ray that already runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import ray
+
+# One XLA thread a worker is what makes its sums the same everywhere (jax-ml/jax#39741); read when jax is imported.
+WORKER_ENVIRONMENT: Mapping[str, str] = {"NPROC": "1", "PJRT_NPROC": "1", "JAX_PLATFORMS": "cpu"}
+
+_MIN_OBJECT_STORE_BYTES = 80 * 2**20  # Ray refuses less than 75 MiB
+_FOLDER_PREFIX = "shardsgd-ray-"
+
+
+@contextmanager
+def ray_runtime(*, cpus: int, object_store_bytes: int) -> Iterator[Mapping[str, str]]:
+    """Ray for the length of a `with` block.
+
+    If this process is already connected to a Ray, that one is used and left running. Otherwise one is started on this machine:
+    loopback only, authenticated by a token that exists nowhere but in these processes' memory, no dashboard, no usage report,
+    no log forwarding; and when the block ends, its processes and its folder are gone.
+
+    Args:
+        cpus: that workers will ask for; may exceed the machine's.
+        object_store_bytes: that shards, parameters and gradient sums will need at a time.
+
+    Yields:
+        The environment that workers must still be given, because their parent process does not have it.
+    """
+    if ray.is_initialized():
+        yield WORKER_ENVIRONMENT
+        return
+    with ExitStack() as cleanup:
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
+        cleanup.enter_context(_environment(token))
+        folder = _private_folder()
+        cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+        cleanup.callback(ray.shutdown)
+        # Workers are forked from the raylet and inherit its environment: a runtime_env would cost a second of start-up.
+        with _environment(WORKER_ENVIRONMENT):
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                num_gpus=0,
+                include_dashboard=False,
+                log_to_driver=False,
+                configure_logging=False,
+                logging_level=logging.ERROR,
+                object_store_memory=max(object_store_bytes, _MIN_OBJECT_STORE_BYTES),
+                _node_ip_address="127.0.0.1",
+                _temp_dir=str(folder),
+            )
+        yield {}
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the length of a block; Ray takes these settings in no other way."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _private_folder() -> Path:
+    """A new folder for Ray's sockets and logs, readable by this user only; folders of runs that were killed are swept."""
+    # Ray puts Unix sockets below it, whose paths the kernel cuts at 107 bytes: a long TMPDIR would not do.
+    root = Path("/tmp")
+    for stale in root.glob(f"{_FOLDER_PREFIX}*"):
+        owner = stale.name.removeprefix(_FOLDER_PREFIX).split("-")[0]
+        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and stale.stat().st_uid == os.getuid():
+            shutil.rmtree(stale, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-", dir=root))
