@@ -21,12 +21,14 @@ class StepNoise:
     Attributes:
         trace: of tr Σ, the summed variance of a single row's gradient.
         norm_squared: of |G|², the squared norm of the true gradient; may be negative.
-        pairs: tr Σ again, from pairs of neighbouring sums only: rows averaged → (sum of estimates, number of pairs).
+        leaf_rows: mean rows of a leaf.
+        pairs: tr Σ again, from pairs of neighbouring sums only: leaves averaged → (sum of estimates, number of pairs).
     """
 
     trace: float
     norm_squared: float
-    pairs: Mapping[float, tuple[float, int]]
+    leaf_rows: float
+    pairs: Mapping[int, tuple[float, int]]
 
 
 def step_noise(norms: Mapping[Node, float], counts: Sequence[int]) -> StepNoise | None:
@@ -53,15 +55,14 @@ def step_noise(norms: Mapping[Node, float], counts: Sequence[int]) -> StepNoise 
         return None
     rows, root = sum(counts), norms[(0, shards)]
     trace = (sum(norm / m for norm, m in leaves) - root / rows) / (len(leaves) - 1)
-    return StepNoise(trace, root / rows**2 - trace / rows, _pairs(norms, counts))
+    return StepNoise(trace, root / rows**2 - trace / rows, rows / shards, _pairs(norms, counts))
 
 
-def _pairs(norms: Mapping[Node, float], counts: Sequence[int]) -> dict[float, tuple[float, int]]:
-    """Estimates of tr Σ by the rows averaged, from nodes whose two children have equally many leaves, all with rows."""
+def _pairs(norms: Mapping[Node, float], counts: Sequence[int]) -> dict[int, tuple[float, int]]:
+    """Estimates of tr Σ by the leaves averaged, from nodes whose two children have equally many leaves, all with rows."""
+    pairs: dict[int, tuple[float, int]] = {}
     if min(counts) == 0:
-        return {}
-    pairs: dict[float, tuple[float, int]] = {}
-    mean_rows = sum(counts) / len(counts)
+        return pairs
     for node, norm in norms.items():
         if node[1] - node[0] < 2:
             continue
@@ -72,8 +73,8 @@ def _pairs(norms: Mapping[Node, float], counts: Sequence[int]) -> dict[float, tu
         m_left, m_right = sum(counts[slice(*left)]), sum(counts[slice(*right)])
         inner = (norm - norms[left] - norms[right]) / 2
         distance = norms[left] / m_left**2 + norms[right] / m_right**2 - 2 * inner / (m_left * m_right)
-        total, number = pairs.get(leaves * mean_rows, (0.0, 0))
-        pairs[leaves * mean_rows] = (total + distance / (1 / m_left + 1 / m_right), number + 1)
+        total, number = pairs.get(leaves, (0.0, 0))
+        pairs[leaves] = (total + distance / (1 / m_left + 1 / m_right), number + 1)
     return pairs
 
 
@@ -88,16 +89,18 @@ class NoiseHistory:
         trace: exponentially smoothed tr Σ, times `weight`.
         norm_squared: exponentially smoothed |G|², times `weight`.
         trace_sum: Σ tr Σ over the steps that `pairs` covers.
+        leaf_rows_sum: Σ mean rows of a leaf over these steps.
         steps: their number.
-        pairs: rows averaged → (sum of estimates of tr Σ from pairs, number of pairs).
+        pairs: leaves averaged → (sum of estimates of tr Σ from pairs, number of pairs).
     """
 
     weight: float = 0.0
     trace: float = 0.0
     norm_squared: float = 0.0
     trace_sum: float = 0.0
+    leaf_rows_sum: float = 0.0
     steps: int = 0
-    pairs: Mapping[float, tuple[float, int]] = field(default_factory=dict)
+    pairs: Mapping[int, tuple[float, int]] = field(default_factory=dict)
 
     def after(self, noise: StepNoise | None) -> NoiseHistory:
         """The history with one more step."""
@@ -112,10 +115,16 @@ class NoiseHistory:
         if not noise.pairs:
             return smoothed
         pairs = dict(self.pairs)
-        for rows, (total, number) in noise.pairs.items():
-            before_total, before_number = pairs.get(rows, (0.0, 0))
-            pairs[rows] = (before_total + total, before_number + number)
-        return replace(smoothed, trace_sum=self.trace_sum + noise.trace, steps=self.steps + 1, pairs=pairs)
+        for leaves, (total, number) in noise.pairs.items():
+            before_total, before_number = pairs.get(leaves, (0.0, 0))
+            pairs[leaves] = (before_total + total, before_number + number)
+        return replace(
+            smoothed,
+            trace_sum=self.trace_sum + noise.trace,
+            leaf_rows_sum=self.leaf_rows_sum + noise.leaf_rows,
+            steps=self.steps + 1,
+            pairs=pairs,
+        )
 
     @property
     def smoothed_trace(self) -> float | None:
@@ -134,7 +143,8 @@ class NoiseHistory:
 
     def variance_by_rows(self) -> list[tuple[float, float, float]]:
         """(rows averaged, measured variance of the average, tr Σ / rows), by rows, from the steps seen so far."""
-        return [
-            (rows, total / number / rows, self.trace_sum / self.steps / rows)
-            for rows, (total, number) in sorted(self.pairs.items())
-        ]
+        points = []
+        for leaves, (total, number) in sorted(self.pairs.items()):
+            rows = leaves * self.leaf_rows_sum / self.steps
+            points.append((rows, total / number / rows, self.trace_sum / self.steps / rows))
+        return points

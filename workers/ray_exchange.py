@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import traceback
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,8 @@ from shardsgd.workers.exchange import (
 
 Arrays = tuple[NDArray[Any], NDArray[Any]]
 
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
 # XLA's name for the threads that compute, as the kernel shows it.
 _XLA_THREAD_NAME = "tf_XLAEigen"
 
@@ -47,12 +49,12 @@ class WorkerInfo(NamedTuple):
 class GradientWorker:
     """A Ray actor that computes leaves. Owns no state that cannot be rebuilt: any worker can answer any request."""
 
-    def __init__(self, problem: Problem, shards: Sequence[ray.ObjectRef[Arrays]], validation: ray.ObjectRef[Arrays]) -> None:
+    def __init__(self, problem: Problem, rows: Sequence[ray.ObjectRef[Arrays]]) -> None:
         # Imported here, in the worker's process: jax reads its environment when it is imported.
         from shardsgd.workers.compute import LeafComputer, configure_jax
 
         configure_jax()
-        self._computer = LeafComputer(problem, ObjectStoreRows(shards, validation))
+        self._computer = LeafComputer(problem, ObjectStoreRows(rows))
         self._computer.warm_up()
 
     def info(self) -> WorkerInfo:
@@ -68,10 +70,14 @@ class GradientWorker:
 
 
 class ObjectStoreRows:
-    """Rows in Ray's object store: mapped when first used, shared by the workers of a node, never copied."""
+    """Rows in Ray's object store: mapped when first used, shared by the workers of a node, never copied.
 
-    def __init__(self, shards: Sequence[ray.ObjectRef[Arrays]], validation: ray.ObjectRef[Arrays]) -> None:
-        self._references = [*shards, validation]
+    Args:
+        references: of each shard, and last of the held-out rows.
+    """
+
+    def __init__(self, references: Sequence[ray.ObjectRef[Arrays]]) -> None:
+        self._references = references
         self._arrays: dict[int, Arrays] = {}
 
     def shard(self, number: int) -> Arrays:
@@ -103,8 +109,8 @@ class RayExchange:
         Raises:
             JobError: a worker could not be started.
         """
-        self._shards = [ray.put(arrays) for arrays in shards]
-        self._validation = ray.put(validation)
+        # In a list: Ray hands workers the references in it; a reference by itself it would fetch at once.
+        self._rows = [ray.put(arrays) for arrays in (*shards, validation)]
         self._theta: ray.ObjectRef[Flat] | None = None
         self._pending: dict[ray.ObjectRef[Reply], tuple[WorkerId, Request]] = {}
         # The class's name is what `ps` shows: Ray sets the title of a process to it.
@@ -112,7 +118,7 @@ class RayExchange:
         options = {"num_cpus": 1, "max_restarts": 0, "max_task_retries": 0, "runtime_env": {"env_vars": dict(environment)}}
         if not environment:
             del options["runtime_env"]
-        self._actors = {worker: actor.options(**options).remote(problem, self._shards, self._validation) for worker in range(workers)}
+        self._actors = {worker: actor.options(**options).remote(problem, self._rows) for worker in range(workers)}
         try:
             infos = ray.get([actor.info.remote() for actor in self._actors.values()])
         except ray.exceptions.RayError as error:
@@ -159,7 +165,7 @@ class RayExchange:
                 ray.kill(actor)
         self._actors.clear()
         self._pending.clear()
-        self._shards.clear()
+        self._rows.clear()
         self._theta = None
 
     def _event(self, reference: ray.ObjectRef[Reply]) -> Event | None:
@@ -167,7 +173,7 @@ class RayExchange:
         try:
             return ray.get(reference)
         except ray.exceptions.RayTaskError as error:
-            return RequestFailed(worker, request, "".join(traceback.format_exception(error)).rstrip())
+            return RequestFailed(worker, request, _ANSI.sub("", error.traceback_str).strip())
         except ray.exceptions.RayError as error:
             # A dead worker fails each of its calls; the first one reports it.
             if self._actors.pop(worker, None) is None:

@@ -7,14 +7,15 @@ import os
 import secrets
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import ray
+from ray._raylet import AuthenticationTokenLoader, Config
 
-# One XLA thread a worker is what makes its sums the same everywhere (jax-ml/jax#39741); read when jax is imported.
-WORKER_ENVIRONMENT: Mapping[str, str] = {"NPROC": "1", "PJRT_NPROC": "1", "JAX_PLATFORMS": "cpu"}
+from shardsgd.workers.environment import WORKER_ENVIRONMENT
 
 _MIN_OBJECT_STORE_BYTES = 80 * 2**20  # Ray refuses less than 75 MiB
 _FOLDER_PREFIX = "shardsgd-ray-"
@@ -39,13 +40,22 @@ def ray_runtime(*, cpus: int, object_store_bytes: int) -> Iterator[Mapping[str, 
         yield WORKER_ENVIRONMENT
         return
     with ExitStack() as cleanup:
-        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
-        cleanup.enter_context(_environment(token))
+        settings = {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            # Errors are collected with each answer; Ray would print those of answers that nobody waits for any more.
+            "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+        }
+        cleanup.enter_context(_ray_settings(settings))
         folder = _private_folder()
         cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
         cleanup.callback(ray.shutdown)
         # Workers are forked from the raylet and inherit its environment: a runtime_env would cost a second of start-up.
-        with _environment(WORKER_ENVIRONMENT):
+        with _environment(WORKER_ENVIRONMENT), warnings.catch_warnings():
+            # Ray forks to start its processes; jax, where the caller has used it already, warns of threads that may hold locks.
+            # The children exec at once.
+            warnings.filterwarnings("ignore", "os.fork\\(\\) was called", RuntimeWarning)
             ray.init(
                 address="local",
                 num_cpus=cpus,
@@ -59,6 +69,20 @@ def ray_runtime(*, cpus: int, object_store_bytes: int) -> Iterator[Mapping[str, 
                 _temp_dir=str(folder),
             )
         yield {}
+
+
+@contextmanager
+def _ray_settings(values: Mapping[str, str]) -> Iterator[None]:
+    """Ray's own environment variables for the length of a block; it keeps what it read when it was imported."""
+
+    def read_again() -> None:
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
+
+    with _environment(values):
+        read_again()
+        yield
+    read_again()
 
 
 @contextmanager

@@ -1,0 +1,5 @@
+"""`python -m shardsgd`."""
+
+from shardsgd.cli import main
+
+main()

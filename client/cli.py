@@ -1,0 +1,130 @@
+"""The command line. Thin: reads arguments, shows what comes back, maps errors to exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import setproctitle
+import typer
+from rich.console import Console
+
+from shardsgd.api import TrainResult, default_out, train
+from shardsgd.errors import EXIT_INTERRUPTED, InputError, InterruptedJobError, ShardsgdError
+from shardsgd.progress import LiveProgress, PlainProgress, Silent, discard_output
+from shardsgd.spec import JobSpec
+from shardsgd.spec_files import read_spec
+from shardsgd.summary_view import summary_table
+
+app = typer.Typer(
+    name="shardsgd",
+    help="Data-parallel minibatch SGD: the same bits for any number of workers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Entry point of the `shardsgd` command."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def top(
+    context: typer.Context,
+    show_version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    """Data-parallel minibatch SGD: the same bits for any number of workers."""
+    del context
+    if show_version:
+        typer.echo(f"shardsgd {version('shardsgd')}")
+        raise typer.Exit
+
+
+@app.command("train")
+def train_command(
+    job: Annotated[Path | None, typer.Argument(metavar="JOB.toml", help="The job spec; optional with --resume.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Ray workers; overrides workers.count.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a field of the spec; repeatable.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for the run's files.  [default: runs/NAME]")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Continue the interrupted run in DIR; ends in the same bits.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")] = False,
+) -> None:
+    """Train in local multi-process mode, without a server."""
+    with _exit_codes():
+        spec = _spec(job, resume, [*(overrides or []), *([f"workers.count={workers}"] if workers else [])])
+        if resume is not None and out is not None and out.resolve() != resume.resolve():
+            raise InputError(f"--out {out}: a resumed run stays in its folder, {resume}")
+        folder = resume or out or default_out(spec)
+        try:
+            result = _train(spec, folder, resume=resume is not None, quiet=as_json)
+        except ShardsgdError:
+            if as_json and (folder / "summary.json").is_file():
+                _print_json(folder)
+            raise
+        if as_json:
+            _print_json(folder)
+        else:
+            Console().print(summary_table(result.summary, folder, batch_size=spec.batch.size))
+
+
+def _spec(job: Path | None, resume: Path | None, overrides: list[str]) -> JobSpec:
+    if job is None and resume is None:
+        raise InputError("JOB.toml is missing; examples/digits.toml is one to start from")
+    path = job or Path(resume or "") / "job.toml"
+    if job is None and not path.is_file():
+        raise InputError(f"--resume {resume}: no run to resume here (no job.toml)")
+    return read_spec(path, overrides).resolved()
+
+
+def _train(spec: JobSpec, folder: Path, *, resume: bool, quiet: bool) -> TrainResult:
+    setproctitle.setproctitle(f"shardsgd-loop {spec.name}")
+    # Before jax is imported: the coordinator computes like a worker, on the CPU and in one thread.
+    from shardsgd.workers.environment import WORKER_ENVIRONMENT  # noqa: PLC0415
+
+    os.environ.update(WORKER_ENVIRONMENT)
+    from shardsgd.coordinator.interrupts import interrupt_flag  # noqa: PLC0415
+
+    console = Console()
+    display = Silent() if quiet else LiveProgress(console) if console.is_terminal else PlainProgress(sys.stdout)
+    with display, interrupt_flag(_say_interrupted) as interrupted:
+        return train(spec, out=folder, resume=resume, observer=display, interrupted=interrupted)
+
+
+def _say_interrupted() -> None:
+    # os.write, because a signal may come in the middle of a print, and Python's streams do not allow a second one inside it.
+    os.write(2, b"\ninterrupted: writing a checkpoint (again to stop at once)\n")
+
+
+def _print_json(folder: Path) -> None:
+    sys.stdout.write((folder / "summary.json").read_text(encoding="utf-8"))
+    sys.stdout.flush()
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    """Maps errors to exit codes, with one clear message on stderr and no traceback."""
+    try:
+        yield
+    except InterruptedJobError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(error.exit_code) from None
+    except ShardsgdError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except BrokenPipeError:
+        # Whoever read our output has gone (`… | head`); the run itself is done or its files are written.
+        discard_output(sys.stdout)

@@ -1,0 +1,112 @@
+"""Checkpoints: one safetensors file each, from which a run goes on and ends in the same bits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError, safe_open
+
+from shardsgd.coordinator.files import write_atomically
+from shardsgd.coordinator.loop import TrainState
+from shardsgd.coordinator.stop import Progress
+from shardsgd.errors import ResumeError
+from shardsgd.model.layout import Layout
+from shardsgd.model.statistics import NoiseHistory
+
+_FORMAT = "1"
+_PARAMETERS = "parameters/"
+_OPTIMIZER = "optimizer/"
+_KEPT = 2
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a checkpoint's bits depend on beside the spec.
+
+    Attributes:
+        data_fingerprint: of the dataset.
+        jaxlib: version.
+        device: kind of the workers' devices.
+    """
+
+    data_fingerprint: str
+    jaxlib: str
+    device: str
+
+
+def save_checkpoint(folder: Path, state: TrainState, layout: Layout, origin: Origin) -> Path:
+    """Writes `step-….safetensors`, durable before it has its name, and removes all but the newest two."""
+    arrays = {_PARAMETERS + name: array for name, array in layout.views(state.theta).items()}
+    leaves = jax.tree.leaves(state.optimizer_state)
+    arrays |= {f"{_OPTIMIZER}{number}": np.asarray(leaf) for number, leaf in enumerate(leaves)}
+    scalars = {"step": state.step, "seconds": state.seconds, "progress": asdict(state.progress), "noise": _noise_json(state.noise)}
+    metadata = {"format": _FORMAT, "state": json.dumps(scalars), "origin": json.dumps(asdict(origin))}
+    path = folder / f"step-{state.step:09d}.safetensors"
+    write_atomically(path, safetensors.numpy.save(arrays, metadata))
+    for old in _checkpoints(folder)[:-_KEPT]:
+        old.unlink()
+    return path
+
+
+def load_checkpoint(folder: Path, layout: Layout, optimizer_structure: Any) -> tuple[TrainState, Origin]:
+    """The newest state saved in a folder.
+
+    Args:
+        folder: where `save_checkpoint` wrote.
+        layout: of the parameters.
+        optimizer_structure: tree structure of the optimizer's state.
+
+    Raises:
+        ResumeError: there is none, or it cannot be used.
+    """
+    found = _checkpoints(folder)
+    if not found:
+        raise ResumeError(f"{folder}: no checkpoint to resume from")
+    path = found[-1]
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+        if metadata.get("format") != _FORMAT:
+            raise ResumeError(f"{path}: checkpoint format {metadata.get('format')}, this version reads {_FORMAT}")
+        scalars = json.loads(metadata["state"])
+        origin = Origin(**json.loads(metadata["origin"]))
+        theta = layout.fill(layout.zeros(), {entry.name: arrays[_PARAMETERS + entry.name] for entry in layout.entries})
+        leaves = [arrays[f"{_OPTIMIZER}{number}"] for number in range(optimizer_structure.num_leaves)]
+        state = TrainState(
+            step=scalars["step"],
+            theta=theta,
+            optimizer_state=jax.tree.unflatten(optimizer_structure, leaves),
+            noise=_noise(scalars["noise"]),
+            progress=Progress(**scalars["progress"]),
+            seconds=scalars["seconds"],
+        )
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ResumeError(f"{path}: not a usable checkpoint: {error}") from None
+    return state, origin
+
+
+def clear_checkpoints(folder: Path) -> None:
+    """Removes every checkpoint of a folder."""
+    for path in _checkpoints(folder):
+        path.unlink()
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Oldest first: the names sort by step."""
+    return sorted(folder.glob("step-*.safetensors"))
+
+
+def _noise_json(noise: NoiseHistory) -> dict[str, Any]:
+    # JSON keys are texts; leaves are numbers.
+    return asdict(noise) | {"pairs": [[leaves, total, number] for leaves, (total, number) in noise.pairs.items()]}
+
+
+def _noise(fields: dict[str, Any]) -> NoiseHistory:
+    return NoiseHistory(**fields | {"pairs": {leaves: (total, number) for leaves, total, number in fields["pairs"]}})

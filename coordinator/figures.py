@@ -1,0 +1,139 @@
+"""The report's pictures as SVG text, drawn by matplotlib without touching its global state.
+
+Colours are written as CSS variables, so that one picture serves a light and a dark page. Roles differ in line style,
+width and marker too: the pictures stay readable in black and white.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from shardsgd.coordinator.charts import Chart, Line, Role
+from shardsgd.coordinator.curves import Series, thinned
+from shardsgd.formatting import number
+
+# About as wide as a column of the page: text keeps its size, and is still readable on a phone.
+_SIZE_INCHES = (5.2, 3.1)
+_MOST_MARKERS = 40
+_ROUND = [1, 2, 5, 10]
+_INK, _GRID, _BLUE, _RED, _PAPER = "#1f2933", "#d9dee5", "#0a6ebd", "#c2410c", "#fefefe"
+_VARIABLES = {_INK: "ink", _GRID: "grid", _BLUE: "blue", _RED: "red", _PAPER: "paper"}
+_STYLES: dict[Role, dict[str, object]] = {
+    "raw": {"color": _BLUE, "linewidth": 0.8, "alpha": 0.4},
+    "main": {"color": _BLUE, "linewidth": 2.2},
+    "points": {
+        "color": _RED,
+        "linewidth": 1.0,
+        "linestyle": (0, (1, 1.5)),
+        "marker": "o",
+        "markersize": 6,
+        "markerfacecolor": _PAPER,
+        "markeredgewidth": 1.6,
+    },
+    "reference": {"color": _INK, "linewidth": 1.4, "linestyle": (0, (6, 3))},
+}
+
+
+def draw(chart: Chart) -> str:
+    """The chart as an `<svg>` element whose ids start with the chart's key."""
+    settings = {
+        "svg.fonttype": "none",  # text stays text: it can be found, copied, read aloud, and is a tenth of the size
+        "svg.hashsalt": chart.key,
+        "font.family": "sans-serif",
+        "font.size": 11,
+        "text.color": _INK,
+        "axes.labelcolor": _INK,
+        "axes.edgecolor": _INK,
+        "xtick.color": _INK,
+        "ytick.color": _INK,
+    }
+    with mpl.rc_context(settings):
+        figure = Figure(figsize=_SIZE_INCHES)
+        axes = figure.add_axes((0.125, 0.165, 0.85, 0.74), facecolor="none")
+        for line in chart.lines:
+            _draw_line(axes, line)
+        _dress(axes, chart)
+        buffer = io.StringIO()
+        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        FigureCanvasSVG(figure).print_figure(buffer, format="svg", facecolor="none", metadata=no_metadata)
+    return _for_page(buffer.getvalue(), chart)
+
+
+def _draw_line(axes: Axes, line: Line) -> None:
+    x, y = thinned(line.x, line.y)
+    style = dict(_STYLES[line.role])
+    if line.role == "points":
+        style["markevery"] = max(1, -(-len(x) // _MOST_MARKERS))
+    elif len(x) == 1:
+        style["marker"] = "s"  # a line of one point would not be seen
+    axes.plot(x, y, label=line.label, **style)  # type: ignore[arg-type]  # keyword names are checked by matplotlib
+
+
+def _dress(axes: Axes, chart: Chart) -> None:
+    axes.set_xlabel(chart.x_label)
+    # Above its axis and not beside it: any length fits, and nobody has to tilt their head.
+    axes.set_title(chart.y_label, loc="left", fontsize=11)
+    axes.grid(True, color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    if chart.log_x:
+        axes.set_xscale("log")
+        _fix_ticks(axes.xaxis, np.unique(chart.lines[0].x))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=_ROUND))
+        axes.xaxis.set_major_formatter(FuncFormatter(_tick))
+    if chart.log_y:
+        axes.set_yscale("log")
+        _fix_ticks(axes.yaxis, _log_ticks(*axes.get_ylim()))
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=_ROUND))
+        axes.yaxis.set_major_formatter(FuncFormatter(_percent_tick if chart.percent_y else _tick))
+    if len(chart.lines) > 1:
+        axes.legend(frameon=False, fontsize=10)
+
+
+def _fix_ticks(axis: Axis, ticks: Series) -> None:
+    axis.set_major_locator(FixedLocator(ticks.tolist()))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(_tick))
+
+
+def _log_ticks(low: float, high: float) -> Series:
+    """Four to seven round values between the two, where that can be had."""
+    decades = np.log10(high / low)
+    if decades < 0.7:
+        ticks = np.array(MaxNLocator(5, steps=_ROUND).tick_values(low, high))
+    else:
+        steps = (1, 2, 5) if decades < 2 else (1, 3) if decades < 3.5 else (1,)
+        powers = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+        ticks = np.sort(np.outer(10.0 ** powers[:: max(1, round(decades / 6))], steps).ravel())
+    return ticks[(ticks >= low) & (ticks <= high)]
+
+
+def _tick(value: float, _position: int) -> str:
+    return number(value)
+
+
+def _percent_tick(value: float, _position: int) -> str:
+    return f"{number(100 * value)}%"
+
+
+def _for_page(svg: str, chart: Chart) -> str:
+    """Takes what is meant for a file of its own out of the SVG, and makes it scale, follow the theme and be unique."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # would apply to the whole page
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{chart.key}-", svg)
+    svg = re.sub(r' width="[\d.]+pt" height="[\d.]+pt"| height="[\d.]+pt" width="[\d.]+pt"', "", svg, count=1)
+    for colour, name in _VARIABLES.items():
+        svg = svg.replace(colour, f"var(--{name}, {colour})")
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{chart.title}" ', 1)

@@ -1,0 +1,140 @@
+"""How a training went: loss, accuracy, learning rate and gradient norm by steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from shardsgd.coordinator.charts import Chart, Line, by_step, spread, step_label
+from shardsgd.coordinator.curves import drawable, is_wide, series, smoothed
+from shardsgd.coordinator.records import StepRecord, ValidationRecord
+from shardsgd.formatting import count, number, percent
+from shardsgd.spec import JobSpec
+
+
+def training_charts(
+    spec: JobSpec, steps: Sequence[StepRecord], validations: Sequence[ValidationRecord], steps_per_epoch: int
+) -> list[Chart]:
+    """How the training went: loss, accuracy, learning rate, gradient norm; without those that have nothing to show."""
+    x_label = step_label(steps_per_epoch)
+    charts = (
+        _loss_chart(spec, steps, validations, x_label),
+        _accuracy_chart(validations, x_label),
+        _learning_rate_chart(steps, x_label),
+        _gradient_norm_chart(steps, x_label),
+    )
+    return [chart for chart in charts if chart is not None]
+
+
+def _loss_chart(
+    spec: JobSpec, steps: Sequence[StepRecord], validations: Sequence[ValidationRecord], x_label: str
+) -> Chart | None:
+    x, y = by_step(steps, lambda record: record.loss)
+    validation_x, validation_y = drawable(
+        series([record.step for record in validations]), series([record.loss for record in validations])
+    )
+    span = max(1, len(y) // 40)
+    average = smoothed(y, span)
+    caption = []
+    lines = []
+    if len(y):
+        caption.append(f"The loss of a step's rows went from {number(average[0])} to {number(average[-1])}")
+        lines.append(Line("rows of a step", "raw", x, y))
+        if span > 1:
+            caption[0] += f" (averaged over about {count(span)} steps)"
+            lines.append(Line("rows of a step, averaged", "main", x[span // 2 :], average[span // 2 :]))
+    if len(validation_y):
+        best = int(np.argmin(validation_y))
+        caption.append(
+            f"that of the held-out rows ended at {number(validation_y[-1])},"
+            f" its lowest being {number(validation_y[best])} after step {count(int(validation_x[best]))}"
+        )
+        lines.append(Line("held-out rows", "points", validation_x, validation_y))
+    if len(y) < len(steps):
+        lost = int(np.argmin(np.isfinite(series([record.loss for record in steps]))))
+        caption.append(f"at step {count(steps[lost].step)} it was no longer a finite number")
+    if not lines:
+        return None
+    unit = "squared label units" if spec.objective.loss == "squared_error" else "nats"
+    return Chart(
+        key="loss",
+        title="Loss",
+        caption=_sentence(caption),
+        x_label=x_label,
+        y_label=f"loss ({unit})",
+        lines=tuple(lines),
+        header=("step", "loss of its rows", "averaged"),
+        table=tuple((count(int(x[i])), number(y[i]), number(average[i])) for i in spread(len(x))),
+        log_y=is_wide(np.concatenate([y, validation_y])),
+    )
+
+
+def _accuracy_chart(validations: Sequence[ValidationRecord], x_label: str) -> Chart | None:
+    x, y = drawable(
+        series([record.step for record in validations]), series([record.accuracy for record in validations])
+    )
+    if not len(y):
+        return None
+    best = int(np.argmax(y))
+    return Chart(
+        key="accuracy",
+        title="Validation accuracy",
+        caption=f"In the end {percent(y[-1])} of the held-out rows were classified right;"
+        f" the most were {percent(y[best])}, after step {count(int(x[best]))}.",
+        x_label=x_label,
+        y_label="accuracy (% of held-out rows)",
+        lines=(Line("held-out rows", "points", x, y),),
+        header=("after step", "accuracy"),
+        table=tuple((count(int(x[i])), percent(y[i])) for i in spread(len(x))),
+        percent_y=True,
+    )
+
+
+def _learning_rate_chart(steps: Sequence[StepRecord], x_label: str) -> Chart | None:
+    x, y = by_step(steps, lambda record: record.learning_rate)
+    if not len(y):
+        return None
+    if y.min() == y.max():
+        caption = f"The learning rate was {number(y[0])} at every step."
+    else:
+        caption = f"The learning rate went from {number(y[0])} to {number(y[-1])}."
+    return Chart(
+        key="rate",
+        title="Learning rate",
+        caption=caption,
+        x_label=x_label,
+        y_label="learning rate (Δθ per unit of g)",
+        lines=(Line("learning rate", "main", x, y),),
+        header=("step", "learning rate"),
+        table=tuple((count(int(x[i])), number(y[i])) for i in spread(len(x))),
+        log_y=is_wide(y),
+    )
+
+
+def _gradient_norm_chart(steps: Sequence[StepRecord], x_label: str) -> Chart | None:
+    x, y = by_step(steps, lambda record: record.gradient_norm)
+    if not len(y):
+        return None
+    span = max(1, len(y) // 40)
+    average = smoothed(y, span)
+    lines = [Line("a step", "raw", x, y)]
+    if span > 1:
+        lines.append(Line("averaged", "main", x[span // 2 :], average[span // 2 :]))
+    return Chart(
+        key="norm",
+        title="Gradient norm",
+        caption=f"The norm of a step's gradient went from {number(average[0])} to {number(average[-1])},"
+        f" between {number(y.min())} and {number(y.max())}.",
+        x_label=x_label,
+        y_label="‖g‖ (loss per unit of parameter)",
+        lines=tuple(lines),
+        header=("step", "‖g‖", "averaged"),
+        table=tuple((count(int(x[i])), number(y[i]), number(average[i])) for i in spread(len(x))),
+        log_y=is_wide(y),
+    )
+
+
+def _sentence(parts: Sequence[str]) -> str:
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
