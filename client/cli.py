@@ -49,12 +49,17 @@ def top(
 
 @app.command("train")
 def train_command(
-    job: Annotated[Path | None, typer.Argument(metavar="JOB.toml", help="The job spec; optional with --resume.")] = None,
+    job: Annotated[
+        Path | None, typer.Argument(metavar="JOB.toml", help="The job spec; optional with --resume.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Ray workers; overrides workers.count.")] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a field of the spec; repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a field of the spec; repeatable."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder for the run's files.  [default: runs/NAME]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the run's files.  [default: runs/NAME]")
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Continue the interrupted run in DIR; ends in the same bits.")
     ] = None,

@@ -1,15 +1,15 @@
 """Every error a user can meet, in one tree, and the exit code each ends with.
 
-    ShardsgdError
-    ├── InputError          the input is wrong: nothing was started           exit 2
-    │   ├── SpecError       fields of the job spec
-    │   ├── DataError       the dataset
-    │   └── ResumeError     the folder or the spec to resume from
-    ├── JobError            the job failed after it had started               exit 1
-    │   ├── DivergedError   a loss or gradient stopped being finite
-    │   ├── WorkersLostError  no worker is left to compute the missing leaves
-    │   └── LeafError       a worker's computation of a leaf raised
-    └── InterruptedJobError  the user stopped it; a checkpoint was written     exit 130
+ShardsgdError
+├── InputError          the input is wrong: nothing was started           exit 2
+│   ├── SpecError       fields of the job spec
+│   ├── DataError       the dataset
+│   └── ResumeError     the folder or the spec to resume from
+├── JobError            the job failed after it had started               exit 1
+│   ├── DivergedError   a loss or gradient stopped being finite
+│   ├── WorkersLostError  no worker is left to compute the missing leaves
+│   └── LeafError       a worker's computation of a leaf raised
+└── InterruptedJobError  the user stopped it; a checkpoint was written     exit 130
 """
 
 from __future__ import annotations

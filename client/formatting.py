@@ -35,14 +35,15 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
-def plural(value: int, noun: str) -> str:
-    """A whole number of things.
+def plural(value: float, noun: str) -> str:
+    """A number of things; exact if it is whole.
 
     Example:
-        >>> plural(1, "step"), plural(2000, "step")
-        ('1 step', '2,000 steps')
+        >>> plural(1, "step"), plural(20_001, "step"), plural(2.51, "epoch")
+        ('1 step', '20,001 steps', '2.51 epochs')
     """
-    return f"{count(value)} {noun}{'' if value == 1 else 's'}"
+    text = count(value) if isinstance(value, int) else number(value)
+    return f"{text} {noun}{'' if text == '1' else 's'}"
 
 
 def percent(share: float | None) -> str:
@@ -60,7 +61,7 @@ def duration(seconds: float | None) -> str:
 
     Example:
         >>> duration(0.0421), duration(12.34), duration(83), duration(7500), duration(100_000)
-        ('42.1 ms', '12.3 s', '1 m 23 s', '2 h 05 m', '1 d 03 h')
+        ('42.1 ms', '12.3 s', '1 m 23 s', '2 h 05 m', '1 d 04 h')
     """
     if seconds is None or not math.isfinite(seconds):
         return MISSING
@@ -89,7 +90,7 @@ def rows(value: float | None) -> str:
     if value is None:
         return MISSING
     text = number(value, 2)
-    return f"{text} row" if text == "1" else f"{text} rows"
+    return f"{text} row{'' if text == '1' else 's'}"
 
 
 def noise_in_words(noise_scale: float | None, batch_size: int) -> str:
@@ -100,7 +101,7 @@ def noise_in_words(noise_scale: float | None, batch_size: int) -> str:
     (McCandlish et al. 2018, arXiv:1812.06162, the "simple" noise scale).
     """
     if noise_scale is None or not math.isfinite(noise_scale):
-        return "not estimated: it takes two leaves a step, and a gradient that stands out from its noise"
+        return "not estimated, for want of two leaves a step or of a gradient that stands out from its noise"
     batch = f"a batch of {count(batch_size)}"
     if 3 * batch_size < noise_scale:
         meaning = f"{batch} is well below it, so its gradient is mostly noise and more rows would still pay"

@@ -21,7 +21,9 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class Section(BaseModel):
     """A table of the spec: frozen, no unknown keys, no silent conversions (`"3"` is not a number, `true` is not 1)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=(), hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, protected_namespaces=(), hide_input_in_errors=True
+    )
 
 
 class Workers(Section):
@@ -35,8 +37,12 @@ class Workers(Section):
 class Data(Section):
     """What is learned from."""
 
-    source: str = Field(min_length=1, description="a bundled set, `synthetic:…`, or a path to .csv .parquet .npz .npy or IDX")
-    label: str = Field("label", min_length=1, description="column or array that holds the labels, where the format has names")
+    source: str = Field(
+        min_length=1, description="a bundled set, `synthetic:…`, or a path to .csv .parquet .npz .npy or IDX"
+    )
+    label: str = Field(
+        "label", min_length=1, description="column or array that holds the labels, where the format has names"
+    )
     features: tuple[str, ...] | None = Field(
         None, min_length=1, strict=False, description="columns or array to learn from; default: all but the label"
     )
@@ -129,7 +135,9 @@ class JobSpec(Section):
     """
 
     name: str = Field(
-        "job", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="letters, digits and . _ - ; names the output folder"
+        "job",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="letters, digits and . _ - ; names the output folder",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="of every random choice")
     workers: Workers = Workers()

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from shardsgd.spec import JobSpec
 
 _TYPE_WORDS = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
-_BOUND_WORDS = ((bounds.Ge, "ge", "at least"), (bounds.Gt, "gt", "more than"), (bounds.Le, "le", "at most"), (bounds.Lt, "lt", "less than"))
+_BOUND_WORDS = (
+    (bounds.Ge, "ge", "at least"),
+    (bounds.Gt, "gt", "more than"),
+    (bounds.Le, "le", "at most"),
+    (bounds.Lt, "lt", "less than"),
+)
 
 # A parameter without which a kind of schedule means nothing.
 _SCHEDULE_NEEDS = {"constant": (), "polynomial": ("power",), "step": ("factor", "every"), "exponential": ("rate",)}
@@ -45,7 +50,11 @@ def cross_problems(spec: JobSpec) -> list[FieldProblem]:
     """Problems of fields that are each right but impossible together."""
     schedule = spec.schedule
     return [
-        FieldProblem(f"schedule.{name}", "", f'required with schedule.kind = "{schedule.kind}": {describe(type(schedule).model_fields[name])}')
+        FieldProblem(
+            f"schedule.{name}",
+            "",
+            f'required with schedule.kind = "{schedule.kind}": {describe(type(schedule).model_fields[name])}',
+        )
         for name in _SCHEDULE_NEEDS[schedule.kind]
         if getattr(schedule, name) is None
     ]
@@ -83,7 +92,9 @@ def _words(annotation: Any, metadata: Iterable[Any]) -> str:
         return "a table"
     parts = [_TYPE_WORDS[annotation]]
     for constraint in metadata:
-        parts += [f"{words} {getattr(constraint, name)}" for kind, name, words in _BOUND_WORDS if isinstance(constraint, kind)]
+        parts += [
+            f"{words} {getattr(constraint, name)}" for kind, name, words in _BOUND_WORDS if isinstance(constraint, kind)
+        ]
         if isinstance(constraint, bounds.MinLen):
             parts.append("not empty")
         if getattr(constraint, "pattern", None):
@@ -119,11 +130,13 @@ def _cross_problems_beside(model: type[BaseModel], given: Mapping[str, Any], wro
     """Cross-field problems of the sections that are right by themselves, so that one run reports everything."""
     sections = {path.split(".")[0] for path in wrong}
     kept = {name: value for name, value in given.items() if name not in sections}
-    probe = model.model_construct(**{
-        name: field.annotation.model_validate(kept[name])  # type: ignore[union-attr]
-        for name, field in model.model_fields.items()
-        if name in kept and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-    })
+    probe = model.model_construct(
+        **{
+            name: field.annotation.model_validate(kept[name])  # type: ignore[union-attr]
+            for name, field in model.model_fields.items()
+            if name in kept and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        }
+    )
     return cross_problems(probe)  # type: ignore[arg-type]
 
 

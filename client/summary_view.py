@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from shardsgd.formatting import count, duration, noise_in_words, number, percent
+from shardsgd.formatting import count, duration, noise_in_words, number, percent, plural
 
 if TYPE_CHECKING:
     from shardsgd.coordinator.records import Summary
@@ -33,7 +33,7 @@ def summary_table(summary: Summary, out_dir: Path, *, batch_size: int) -> Table:
 
     state = Text.assemble((summary.state, _STATE_STYLES[summary.state]), f": {summary.reason}")
     table.add_row(Text(summary.name, style="bold"), state)
-    row("steps", f"{count(summary.steps)} ({number(summary.epochs)} epochs)")
+    row("steps", f"{count(summary.steps)} ({plural(summary.epochs, 'epoch')})")
     row("training loss", number(summary.train_loss))
     if summary.validation is not None:
         accuracy = summary.validation.get("accuracy")

@@ -45,7 +45,12 @@ def save_checkpoint(folder: Path, state: TrainState, layout: Layout, origin: Ori
     arrays = {_PARAMETERS + name: array for name, array in layout.views(state.theta).items()}
     leaves = jax.tree.leaves(state.optimizer_state)
     arrays |= {f"{_OPTIMIZER}{number}": np.asarray(leaf) for number, leaf in enumerate(leaves)}
-    scalars = {"step": state.step, "seconds": state.seconds, "progress": asdict(state.progress), "noise": _noise_json(state.noise)}
+    scalars = {
+        "step": state.step,
+        "seconds": state.seconds,
+        "progress": asdict(state.progress),
+        "noise": _noise_json(state.noise),
+    }
     metadata = {"format": _FORMAT, "state": json.dumps(scalars), "origin": json.dumps(asdict(origin))}
     path = folder / f"step-{state.step:09d}.safetensors"
     write_atomically(path, safetensors.numpy.save(arrays, metadata))

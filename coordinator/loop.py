@@ -73,14 +73,18 @@ class StepLoop:
         started = self._clock()
         state, sampling = self.state, self._problem.sampling
         self._exchange.publish(state.theta)
-        replies = self._rounds.run(sampling.shards, lambda version, *leaves: GradientRequest(state.step, version, *leaves))
+        replies = self._rounds.run(
+            sampling.shards, lambda version, *leaves: GradientRequest(state.step, version, *leaves)
+        )
         gradients = cast(Sequence[Gradients], replies)
         gradient_sum, norms = self._finish_tree(gradients)
         rows = sampling.step_rows(state.step)
         loss = math.fsum(loss for part in gradients for loss in part.losses) / rows + self.regularizer()
         rate = self._updater.learning_rate(state.step)
         if not math.isfinite(loss) or not math.isfinite(norms[0, sampling.shards]):
-            raise self._diverged(rate, f"the loss is {loss:g}, the gradient's norm {norms[0, sampling.shards] ** 0.5 / rows:g}")
+            raise self._diverged(
+                rate, f"the loss is {loss:g}, the gradient's norm {norms[0, sampling.shards] ** 0.5 / rows:g}"
+            )
         updated = self._updater.update(state.theta, state.optimizer_state, gradient_sum, rows, rate)
         if not updated.finite:
             raise self._diverged(rate, "the update overflows")

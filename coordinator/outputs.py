@@ -117,7 +117,9 @@ class RunFolder:
                 if "validation" in record:
                     validations.append(ValidationRecord(record["step"], record["epoch"], **record["validation"]))
                 else:
-                    steps.append(StepRecord(**record))
+                    # What JSON could not hold was not finite.
+                    numbers = {name: math.nan for name in ("loss", "gradient_norm") if record[name] is None}
+                    steps.append(StepRecord(**record | numbers))
         return steps, validations
 
     def write_parameters(self, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -144,4 +144,3 @@ class Observer(Protocol):
 
     def validation(self, record: ValidationRecord) -> None:
         """The held-out rows were evaluated."""
-

@@ -13,7 +13,7 @@ from shardsgd.coordinator.noise_charts import noise_charts
 from shardsgd.coordinator.records import StepRecord, Summary, ValidationRecord
 from shardsgd.coordinator.report_style import STYLE
 from shardsgd.coordinator.training_charts import training_charts
-from shardsgd.formatting import count, duration, noise_in_words, number, percent, rows
+from shardsgd.formatting import count, duration, noise_in_words, number, percent, plural, rows
 from shardsgd.spec import JobSpec
 from shardsgd.spec_files import spec_toml
 
@@ -42,15 +42,16 @@ def write_report(
     """
     training = training_charts(spec, steps, validations, steps_per_epoch)
     noise = noise_charts(spec, steps, summary.gradient_noise.variance, steps_per_epoch)
-    body = "\n".join((
+    sections = (
         _header(summary),
-        _section("Training", _figures(training, "No step was done and nothing was evaluated: there is nothing to draw.")),
+        _section("Training", _figures(training, "There is nothing to draw: the run ended before its first step.")),
         _section("What the batch size bought", _noise(spec, summary, noise)),
         _section("Final figures", _final_figures(spec, summary)),
         _section("Job spec", f'<pre tabindex="0"><code>{escape(spec_toml(spec))}</code></pre>'),
         '<p class="soft">Written by shardsgd. Every step is in metrics.jsonl, these figures in summary.json,'
         " the spec in job.toml, all beside this page.</p>",
-    ))
+    )
+    body = "\n".join(sections)
     page = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -87,7 +88,7 @@ def _headlines(summary: Summary) -> Iterable[tuple[str, str, str]]:
     if loss is not None:
         yield "validation loss", number(loss), "of held-out rows"
     yield "training loss", number(summary.train_loss), "all training rows"
-    yield "steps", count(summary.steps), f"{number(summary.epochs)} epochs"
+    yield "steps", count(summary.steps), plural(summary.epochs, "epoch")
     yield "time", duration(summary.seconds), f"{number(summary.samples_per_second)} samples/s"
     yield "workers", count(summary.workers), f"losses survived: {count(summary.recoveries)}"
 
@@ -100,8 +101,8 @@ def _validation(summary: Summary) -> tuple[float | None, float | None]:
 def _noise(spec: JobSpec, summary: Summary, charts: Sequence[Chart]) -> str:
     words = noise_in_words(summary.gradient_noise.noise_scale, spec.batch.size)
     return (
-        "<p>Averaging over B rows divides the variance of the gradient by B. With tr Σ the variance of one row's gradient"
-        " and G their mean, tr Σ/|G|² is the number of rows at which the average is as much signal as noise."
+        "<p>Averaging over B rows divides the variance of the gradient by B. With tr Σ the variance of one row's"
+        " gradient and G the mean of all, tr Σ/|G|² is the number of rows at which the average is as much signal as noise."
         f" At the end of this run: {escape(words)}.</p>\n"
         + _figures(charts, "There is nothing to draw: no step gave an estimate of the gradient's variance.")
     )
@@ -116,7 +117,8 @@ def _figures(charts: Sequence[Chart], otherwise: str) -> str:
 
 def _figure(chart: Chart) -> str:
     return (
-        f"<figure>\n<h3>{escape(chart.title)}</h3>\n{draw(chart)}\n<figcaption>{escape(chart.caption)}</figcaption>\n"
+        f"<figure>\n<h3>{escape(chart.title)}</h3>\n{draw(chart)}\n"
+        f"<figcaption>{escape(chart.caption)}</figcaption>\n"
         f'<details><summary>Numbers</summary><div class="wide">{_table(chart.header, chart.table)}</div></details>\n'
         "</figure>"
     )

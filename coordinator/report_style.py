@@ -3,19 +3,20 @@
 STYLE = """
 :root {
   color-scheme: light dark;
-  --paper: #fefefe; --panel: #f4f6f8; --ink: #1f2933; --soft: #52606d; --grid: #d9dee5; --blue: #0a6ebd; --red: #c2410c;
-  --good: #17663a; --warn: #8a5a00; --bad: #b42318;
+  --paper: #fefefe; --panel: #f4f6f8; --ink: #1f2933; --soft: #52606d; --grid: #d9dee5;
+  --blue: #0a6ebd; --red: #c2410c; --good: #17663a; --warn: #8a5a00; --bad: #b42318;
 }
 @media (prefers-color-scheme: dark) {
   :root {
-    --paper: #14191f; --panel: #1d242c; --ink: #e4e9ee; --soft: #a3b0bd; --grid: #36404b; --blue: #6db9f7; --red: #ff9a62;
-    --good: #6fcf97; --warn: #f2c14e; --bad: #ff8a80;
+    --paper: #14191f; --panel: #1d242c; --ink: #e4e9ee; --soft: #a3b0bd; --grid: #36404b;
+    --blue: #6db9f7; --red: #ff9a62; --good: #6fcf97; --warn: #f2c14e; --bad: #ff8a80;
   }
 }
 * { box-sizing: border-box; }
 body {
   margin: 0 auto; padding: 2rem 1rem 3rem; max-width: 68rem;
-  background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif;
+  background: var(--paper); color: var(--ink);
+  font: 16px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", sans-serif;
 }
 h1 { margin: 0; font-size: 1.9rem; line-height: 1.2; overflow-wrap: anywhere; }
 h2 { margin: 2.5rem 0 .8rem; font-size: 1.3rem; }
@@ -25,12 +26,17 @@ p { margin: .4rem 0; }
 .soft code { overflow-wrap: anywhere; font-size: .85rem; }
 .state { font-weight: 700; letter-spacing: .03em; }
 .SUCCEEDED { color: var(--good); } .INTERRUPTED { color: var(--warn); } .FAILED { color: var(--bad); }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .7rem; margin: 1.4rem 0 .8rem; }
+.cards {
+  display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .7rem; margin: 1.4rem 0 .8rem;
+}
 .cards div { padding: .7rem .9rem; background: var(--panel); border-radius: .5rem; }
 .cards dt { font-size: .85rem; }
 .cards dd { margin: 0; font-size: 1.35rem; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .cards dd small { display: block; color: var(--soft); font-size: .85rem; font-weight: 400; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 28rem), 1fr)); gap: 2rem 1.8rem; margin-top: 1rem; }
+.figures {
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 28rem), 1fr)); gap: 2rem 1.8rem;
+  margin-top: 1rem;
+}
 figure { margin: 0; min-width: 0; }
 figcaption { font-size: .93rem; margin-top: .3rem; }
 svg { display: block; width: 100%; height: auto; }

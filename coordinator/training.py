@@ -92,7 +92,9 @@ def run_training(
         folder.write_spec(spec)
         workers = min(spec.workers.count, spec.batch.shards)
         if workers < spec.workers.count:
-            observer.note(f"{spec.workers.count} workers asked for, {workers} used: one for each of the {workers} shards")
+            observer.note(
+                f"{spec.workers.count} workers asked for, {workers} used: one for each of the {workers} shards"
+            )
         observer.phase(f"starting {workers} Ray worker{'s' if workers > 1 else ''}")
         environment = stack.enter_context(
             ray_runtime(cpus=workers, object_store_bytes=_object_store_bytes(dataset, problem, workers))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from shardsgd.coordinator.charts import Chart, Line, by_step, spread, step_label
-from shardsgd.coordinator.curves import drawable, is_wide, series, smoothed
+from shardsgd.coordinator.curves import Series, drawable, is_wide, series, smoothed
 from shardsgd.coordinator.records import StepRecord, ValidationRecord
 from shardsgd.formatting import count, number, percent
 from shardsgd.spec import JobSpec
@@ -36,24 +36,22 @@ def _loss_chart(
     )
     span = max(1, len(y) // 40)
     average = smoothed(y, span)
-    caption = []
-    lines = []
+    caption: list[str] = []
+    lines: list[Line] = []
     if len(y):
-        caption.append(f"The loss of a step's rows went from {number(average[0])} to {number(average[-1])}")
-        lines.append(Line("rows of a step", "raw", x, y))
-        if span > 1:
-            caption[0] += f" (averaged over about {count(span)} steps)"
-            lines.append(Line("rows of a step, averaged", "main", x[span // 2 :], average[span // 2 :]))
+        over = f" (averaged over about {count(span)} steps)" if span > 1 else ""
+        caption.append(f"the loss of a step's rows {_course(average)}{over}")
+        lines += _with_average("rows of a step", x, y, average, span)
     if len(validation_y):
         best = int(np.argmin(validation_y))
         caption.append(
-            f"that of the held-out rows ended at {number(validation_y[-1])},"
+            f"the loss of the held-out rows {_course(validation_y)},"
             f" its lowest being {number(validation_y[best])} after step {count(int(validation_x[best]))}"
         )
         lines.append(Line("held-out rows", "points", validation_x, validation_y))
     if len(y) < len(steps):
         lost = int(np.argmin(np.isfinite(series([record.loss for record in steps]))))
-        caption.append(f"at step {count(steps[lost].step)} it was no longer a finite number")
+        caption.append(f"at step {count(steps[lost].step)} the loss was infinite, not a number or too large to draw")
     if not lines:
         return None
     unit = "squared label units" if spec.objective.loss == "squared_error" else "nats"
@@ -95,14 +93,10 @@ def _learning_rate_chart(steps: Sequence[StepRecord], x_label: str) -> Chart | N
     x, y = by_step(steps, lambda record: record.learning_rate)
     if not len(y):
         return None
-    if y.min() == y.max():
-        caption = f"The learning rate was {number(y[0])} at every step."
-    else:
-        caption = f"The learning rate went from {number(y[0])} to {number(y[-1])}."
     return Chart(
         key="rate",
         title="Learning rate",
-        caption=caption,
+        caption=f"The learning rate {_course(y)}.",
         x_label=x_label,
         y_label="learning rate (Δθ per unit of g)",
         lines=(Line("learning rate", "main", x, y),),
@@ -118,21 +112,31 @@ def _gradient_norm_chart(steps: Sequence[StepRecord], x_label: str) -> Chart | N
         return None
     span = max(1, len(y) // 40)
     average = smoothed(y, span)
-    lines = [Line("a step", "raw", x, y)]
-    if span > 1:
-        lines.append(Line("averaged", "main", x[span // 2 :], average[span // 2 :]))
     return Chart(
         key="norm",
         title="Gradient norm",
-        caption=f"The norm of a step's gradient went from {number(average[0])} to {number(average[-1])},"
-        f" between {number(y.min())} and {number(y.max())}.",
+        caption=f"The norm of a step's gradient {_course(average)}; single steps reached from {number(y.min())}"
+        f" to {number(y.max())}.",
         x_label=x_label,
         y_label="‖g‖ (loss per unit of parameter)",
-        lines=tuple(lines),
+        lines=_with_average("a step", x, y, average, span),
         header=("step", "‖g‖", "averaged"),
         table=tuple((count(int(x[i])), number(y[i]), number(average[i])) for i in spread(len(x))),
         log_y=is_wide(y),
     )
+
+
+def _with_average(label: str, x: Series, y: Series, average: Series, span: int) -> tuple[Line, ...]:
+    """The values, and their average where it is one; where it begins it averages hardly anything and is not drawn."""
+    if span == 1:
+        return (Line(label, "main", x, y),)
+    return Line(label, "raw", x, y), Line(f"{label}, averaged", "main", x[span // 2 :], average[span // 2 :])
+
+
+def _course(y: Series) -> str:
+    if y.min() == y.max():
+        return f"was {number(y[0])} throughout" if len(y) > 1 else f"was {number(y[0])}"
+    return f"went from {number(y[0])} to {number(y[-1])}"
 
 
 def _sentence(parts: Sequence[str]) -> str:

@@ -112,4 +112,3 @@ class LeafComputer:
     def _new_buffer(self) -> Flat:
         self._buffers.append(self._problem.layout.zeros())
         return self._buffers[-1]
-

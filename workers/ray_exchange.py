@@ -95,7 +95,13 @@ class RayExchange:
     """Coordinator side: one actor a worker; each request is an actor call, its answer an object."""
 
     def __init__(
-        self, problem: Problem, shards: Sequence[Arrays], validation: Arrays, *, workers: int, environment: Mapping[str, str]
+        self,
+        problem: Problem,
+        shards: Sequence[Arrays],
+        validation: Arrays,
+        *,
+        workers: int,
+        environment: Mapping[str, str],
     ) -> None:
         """Starts the workers and waits until each has compiled the leaf program.
 
@@ -115,7 +121,12 @@ class RayExchange:
         self._pending: dict[ray.ObjectRef[Reply], tuple[WorkerId, Request]] = {}
         # The class's name is what `ps` shows: Ray sets the title of a process to it.
         actor = ray.remote(type("shardsgd-worker", (GradientWorker,), {}))
-        options = {"num_cpus": 1, "max_restarts": 0, "max_task_retries": 0, "runtime_env": {"env_vars": dict(environment)}}
+        options = {
+            "num_cpus": 1,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "runtime_env": {"env_vars": dict(environment)},
+        }
         if not environment:
             del options["runtime_env"]
         self._actors = {worker: actor.options(**options).remote(problem, self._rows) for worker in range(workers)}

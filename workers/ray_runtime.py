@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import ray
+from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader, Config
 
 from shardsgd.workers.environment import WORKER_ENVIRONMENT
@@ -44,6 +45,8 @@ def ray_runtime(*, cpus: int, object_store_bytes: int) -> Iterator[Mapping[str, 
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_USAGE_STATS_ENABLED": "0",
+            # The name misleads: "0" keeps every one of Ray's servers on 127.0.0.1, which `_node_ip_address` does not.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             # Errors are collected with each answer; Ray would print those of answers that nobody waits for any more.
             "RAY_IGNORE_UNHANDLED_ERRORS": "1",
         }
@@ -65,7 +68,6 @@ def ray_runtime(*, cpus: int, object_store_bytes: int) -> Iterator[Mapping[str, 
                 configure_logging=False,
                 logging_level=logging.ERROR,
                 object_store_memory=max(object_store_bytes, _MIN_OBJECT_STORE_BYTES),
-                _node_ip_address="127.0.0.1",
                 _temp_dir=str(folder),
             )
         yield {}
@@ -73,16 +75,21 @@ def ray_runtime(*, cpus: int, object_store_bytes: int) -> Iterator[Mapping[str, 
 
 @contextmanager
 def _ray_settings(values: Mapping[str, str]) -> Iterator[None]:
-    """Ray's own environment variables for the length of a block; it keeps what it read when it was imported."""
+    """Ray's own environment variables for the length of a block, and what it keeps of them from when it was imported."""
 
     def read_again() -> None:
         Config.initialize("")
         AuthenticationTokenLoader.instance().reset_cache()
 
-    with _environment(values):
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        with _environment(values):
+            read_again()
+            yield
         read_again()
-        yield
-    read_again()
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager

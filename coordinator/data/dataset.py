@@ -35,8 +35,9 @@ class Dataset:
     """Rows ready for training: split, scaled, labels encoded, dealt to shards.
 
     Attributes:
-        shards: V pairs (x [n_s, features], y [n_s]); x in the spec's parameter dtype (float32 for bfloat16), y int32 class
-            numbers for classification losses, else of x's dtype. Row j of the seeded permutation is row j // V of shard j % V.
+        shards: V pairs (x [n_s, features], y [n_s]); x in the spec's parameter dtype (float32 for bfloat16), y int32
+            class numbers for classification losses, else of x's dtype. Row j of the seeded permutation is row j // V of
+            shard j % V.
         validation: one such pair, or None where nothing was held out.
         rows: n, training rows over all shards.
         features: columns of x.

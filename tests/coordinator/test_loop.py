@@ -1,0 +1,149 @@
+"""The step loop, one step at a time, without Ray, sockets or sleeping."""
+
+import itertools
+
+import numpy as np
+import pytest
+from fakes import Fault, toy_dataset, toy_loop, toy_spec
+
+from shardsgd.coordinator.training import make_problem
+from shardsgd.errors import DivergedError, InterruptedJobError, LeafError, WorkersLostError
+
+STEPS = 6
+
+
+def trained_bytes(spec, dataset, **options):
+    loop, exchange = toy_loop(spec, dataset, **options)
+    for _ in range(STEPS):
+        loop.step()
+    return loop.state.theta.tobytes(), exchange
+
+
+@pytest.mark.parametrize("sampling", ["shuffle", "replacement"])
+@pytest.mark.parametrize(("rows", "size", "shards"), [(103, 30, 4), (103, 29, 5), (16, 16, 8), (64, 9, 7), (50, 50, 1)])
+def test_any_number_of_workers_gives_the_same_bits(sampling, rows, size, shards):
+    dataset = toy_dataset(rows=rows, shards=shards)
+    spec = toy_spec(batch={"size": size, "shards": shards, "sampling": sampling})
+    alone, _ = trained_bytes(spec, dataset, workers=1)
+    for workers in (2, 3, 4, 7):
+        assert trained_bytes(spec, dataset, workers=workers)[0] == alone
+    assert trained_bytes(spec, dataset, workers=3, reverse=True)[0] == alone
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16"])
+def test_precisions_keep_the_bits_too_and_set_the_dtype(precision):
+    dataset, spec = toy_dataset(), toy_spec(batch={"size": 30, "shards": 4, "precision": precision})
+    alone, _ = trained_bytes(spec, dataset, workers=1)
+    assert trained_bytes(spec, dataset, workers=3)[0] == alone
+    assert make_problem(spec, dataset).layout.dtype == (np.float64 if precision == "float64" else np.float32)
+
+
+def test_the_seed_and_the_shards_do_change_bits():
+    base, _ = trained_bytes(toy_spec(), toy_dataset())
+    assert trained_bytes(toy_spec(seed=1), toy_dataset())[0] != base
+    other = toy_spec(batch={"size": 30, "shards": 2})
+    assert trained_bytes(other, toy_dataset(shards=2))[0] != base
+
+
+@pytest.mark.parametrize("kind", ["kill", "answer twice", "answer late"])
+@pytest.mark.parametrize(("worker", "step"), itertools.product(range(3), (0, 3, STEPS - 1)))
+def test_a_fault_costs_no_bit(kind, worker, step):
+    fault = Fault(kind, worker, step)
+    undisturbed, _ = trained_bytes(toy_spec(), toy_dataset(), workers=3)
+    disturbed, exchange = trained_bytes(toy_spec(), toy_dataset(), workers=3, faults=[fault])
+    assert disturbed == undisturbed
+    assert exchange.fired == {fault: 1}
+
+
+def test_a_death_costs_only_the_leaves_the_worker_held():
+    _, exchange = trained_bytes(toy_spec(), toy_dataset(), workers=4, faults=[Fault("kill", 1, 2)])
+    asked = [(worker, request.start, request.stop) for worker, request in exchange.sent if request.step == 2]
+    assert asked == [(0, 0, 1), (1, 1, 2), (2, 2, 3), (3, 3, 4), (0, 1, 2)]
+
+
+def test_all_workers_may_die_but_one():
+    faults = [Fault("kill", 0, 1), Fault("kill", 1, 1), Fault("kill", 3, 4)]
+    undisturbed, _ = trained_bytes(toy_spec(), toy_dataset(), workers=1)
+    disturbed, exchange = trained_bytes(toy_spec(), toy_dataset(), workers=4, faults=faults)
+    assert disturbed == undisturbed
+    assert exchange.fired.total() == 3
+
+
+def test_with_no_worker_left_the_job_fails_and_keeps_its_state():
+    loop, _ = toy_loop(toy_spec(), toy_dataset(), workers=2, faults=[Fault("kill", 0, 1), Fault("kill", 1, 1)])
+    loop.step()
+    before = loop.state
+    with pytest.raises(WorkersLostError, match="killed"):
+        loop.step()
+    assert loop.state is before
+
+
+def test_an_error_of_a_leaf_names_worker_step_and_leaves():
+    loop, _ = toy_loop(toy_spec(), toy_dataset(), workers=2, faults=[Fault("raise", 1, 0)])
+    with pytest.raises(LeafError, match=r"worker 1 failed in step 0 on leaves 2 to 3:\n.*ZeroDivisionError"):
+        loop.step()
+
+
+def test_an_interrupt_keeps_the_state_between_steps():
+    flag = False
+    loop, _ = toy_loop(toy_spec(), toy_dataset(), interrupted=lambda: flag)
+    loop.step()
+    before, flag = loop.state, True
+    with pytest.raises(InterruptedJobError):
+        loop.step()
+    assert loop.state is before
+
+
+def test_divergence_names_step_and_rate_and_keeps_the_last_finite_parameters():
+    spec = toy_spec(optimizer={"kind": "sgd", "learning_rate": 1e30}, objective={"loss": "squared_error"})
+    loop, _ = toy_loop(spec, toy_dataset(regression=True))
+    with pytest.raises(DivergedError, match=r"diverged in step \d+ at learning rate 1e\+30"):
+        for _ in range(20):
+            loop.step()
+    assert np.isfinite(loop.state.theta).all()
+
+
+def test_records_say_what_the_step_did():
+    loop, _ = toy_loop(toy_spec(schedule={"kind": "step", "factor": 0.5, "every": 2}), toy_dataset())
+    records = [loop.step() for _ in range(5)]
+    assert [record.step for record in records] == [0, 1, 2, 3, 4]
+    assert [record.epoch for record in records] == [0, 0, 0, 0, 1]
+    assert [record.learning_rate for record in records] == [0.1, 0.1, 0.05, 0.05, 0.025]
+    assert all(record.step_seconds > 0 and record.noise_trace > 0 and record.gradient_norm > 0 for record in records)
+    assert records[-1].loss < records[0].loss
+
+
+def test_an_epoch_closes_once_with_the_held_out_rows_evaluated():
+    loop, _ = toy_loop(toy_spec(), toy_dataset())
+    for _ in range(4):
+        assert not loop.epoch_is_complete
+        loop.step()
+    assert loop.epoch_is_complete
+    record = loop.close_epoch()
+    assert (record.step, record.epoch) == (4, 1)
+    assert 0 <= record.accuracy <= 1
+    assert not loop.epoch_is_complete
+
+
+def test_evaluation_equals_numpy_and_does_not_depend_on_the_workers():
+    dataset = toy_dataset(rows=1000, regression=True, validation=300)
+    spec = toy_spec(model={"kind": "linear"}, objective={"loss": "squared_error"}, batch={"precision": "float64"})
+    dataset_4 = toy_dataset(rows=1000, regression=True, validation=300, shards=8)
+    loop, _ = toy_loop(spec, dataset_4, workers=3)
+    views = make_problem(spec, dataset_4).layout.views(loop.state.theta)
+    x, y = dataset.validation
+    expected = np.mean((x @ views["layer0.weight"][:, 0] + views["layer0.bias"] - y) ** 2)
+    loss, accuracy = loop.evaluate("validation")
+    assert loss == pytest.approx(expected, rel=1e-12)
+    assert accuracy is None
+    assert toy_loop(spec, dataset_4, workers=1)[0].evaluate("train") == loop.evaluate("train")
+
+
+def test_no_program_compiles_after_its_first_call():
+    loop, exchange = toy_loop(toy_spec(), toy_dataset(), workers=3)
+    for _ in range(5):
+        loop.step()
+    assert exchange.computer.compiled_programs() == 1
+    loop.evaluate("validation")
+    loop.evaluate("train")
+    assert exchange.computer.compiled_programs() == 2

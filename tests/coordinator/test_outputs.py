@@ -1,0 +1,133 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from shardsgd.coordinator.files import write_atomically
+from shardsgd.coordinator.outputs import RunFolder, summary_json
+from shardsgd.coordinator.records import GradientNoise, StepRecord, Summary, ValidationRecord
+from shardsgd.errors import InputError
+
+
+def step_record(step, **changes):
+    fields = {
+        "step": step,
+        "epoch": 0,
+        "loss": 1.5,
+        "learning_rate": 0.1,
+        "gradient_norm": 2.0,
+        "noise_trace": None,
+        "noise_scale": 30.0,
+        "step_seconds": 0.01,
+    }
+    return StepRecord(**fields | changes)
+
+
+def test_metrics_come_back_and_a_resume_drops_what_will_be_computed_again(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    with folder.open(keep_steps=None):
+        for step in range(4):
+            folder.append(step_record(step))
+        folder.append(ValidationRecord(4, 1, 0.5, 0.9))
+        folder.append(step_record(4))
+    with folder.open(keep_steps=4):
+        steps, validations = folder.read_metrics()
+        assert [record.step for record in steps] == [0, 1, 2, 3]
+        assert steps[0] == step_record(0)
+        assert validations == [ValidationRecord(4, 1, 0.5, 0.9)]
+    with folder.open(keep_steps=3):
+        steps, validations = folder.read_metrics()
+        assert ([record.step for record in steps], validations) == ([0, 1, 2], [])
+    with folder.open(keep_steps=None):
+        assert folder.read_metrics() == ([], [])
+
+
+def test_a_line_cut_off_by_a_crash_does_not_stop_a_resume(tmp_path):
+    folder = RunFolder(tmp_path)
+    with folder.open(keep_steps=None):
+        folder.append(step_record(0))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 1, "epo')
+    with folder.open(keep_steps=2):
+        assert [record.step for record in folder.read_metrics()[0]] == [0]
+
+
+def test_numbers_that_json_lacks_become_null_and_come_back_as_nan(tmp_path):
+    folder = RunFolder(tmp_path)
+    with folder.open(keep_steps=None):
+        folder.append(step_record(0, gradient_norm=math.inf))
+        assert math.isnan(folder.read_metrics()[0][0].gradient_norm)
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["gradient_norm"] is None
+
+
+def test_a_fresh_run_removes_what_an_earlier_one_left(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.checkpoints.mkdir()
+    for name in ("summary.json", "report.html", "parameters.safetensors", "checkpoints/step-000000001.safetensors"):
+        (tmp_path / name).write_text("old")
+    (tmp_path / "notes.txt").write_text("mine")
+    with folder.open(keep_steps=None):
+        pass
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["metrics.jsonl", "notes.txt"]
+
+
+def test_two_runs_cannot_write_to_one_folder(tmp_path):
+    with RunFolder(tmp_path).open(keep_steps=None), pytest.raises(InputError, match="another run is writing"):
+        RunFolder(tmp_path).open(keep_steps=None).__enter__()
+    with RunFolder(tmp_path).open(keep_steps=None):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"--out .*file.*: cannot be written"):
+        RunFolder(tmp_path / "file").open(keep_steps=None).__enter__()
+
+
+def test_files_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", fail)
+        with pytest.raises(OSError, match="disk full"):
+            write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_parameters_and_summary_are_written_as_promised(tmp_path):
+    folder = RunFolder(tmp_path)
+    arrays = {"layer0.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "layer0.bias": np.zeros(3, np.float32)}
+    summary = Summary(
+        name="n",
+        state="FAILED",
+        reason="r",
+        steps=3,
+        epochs=0.5,
+        train_loss=math.nan,
+        validation=None,
+        parameters_sha256="0" * 64,
+        seconds=1.0,
+        samples_per_second=10.0,
+        workers=2,
+        recoveries=0,
+        gradient_noise=GradientNoise(None, None, None, ()),
+    )
+    with folder.open(keep_steps=None):
+        folder.write_parameters(arrays)
+        folder.write_summary(summary)
+    loaded = load_file(tmp_path / "parameters.safetensors")
+    assert {name: array.tobytes() for name, array in loaded.items()} == {
+        name: a.tobytes() for name, a in arrays.items()
+    }
+    written = json.loads((tmp_path / "summary.json").read_text())
+    assert written == summary_json(summary)
+    promised = "state steps epochs train_loss validation parameters_sha256 seconds samples_per_second workers recoveries gradient_noise"
+    assert set(promised.split()) <= set(written)
+    assert written["train_loss"] is None

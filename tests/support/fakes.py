@@ -1,0 +1,170 @@
+"""An exchange without Ray, sockets or processes that computes real leaves and loses workers on declared occasions."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from shardsgd.coordinator.data import Dataset
+from shardsgd.coordinator.loop import StepLoop, initial_state
+from shardsgd.coordinator.rounds import Rounds
+from shardsgd.coordinator.training import make_problem
+from shardsgd.coordinator.updater import Updater
+from shardsgd.model.problem import Problem
+from shardsgd.spec import JobSpec
+from shardsgd.workers.compute import LeafComputer
+from shardsgd.workers.exchange import Event, GradientRequest, Gradients, Request, RequestFailed, WorkerLost
+
+
+def toy_dataset(*, rows=103, features=5, outputs=3, shards=4, validation=20, regression=False, seed=0) -> Dataset:
+    """Random rows that a linear model explains in part, dealt to shards."""
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(rows + validation, features))
+    scores = x @ random.normal(size=(features, outputs)) + random.normal(size=(rows + validation, outputs))
+    y = scores[:, 0] if regression else scores.argmax(axis=1).astype(np.int32)
+    train = slice(0, rows)
+    dealt = tuple((x[train][shard::shards].copy(), y[train][shard::shards].copy()) for shard in range(shards))
+    return Dataset(
+        shards=dealt,
+        validation=(x[rows:], y[rows:]) if validation else None,
+        rows=rows,
+        features=features,
+        outputs=1 if regression else outputs,
+        classes=() if regression else tuple("abcdefghij"[:outputs]),
+        feature_names=tuple(f"x{number}" for number in range(features)),
+        mean=None,
+        scale=None,
+        fingerprint="toy",
+    )
+
+
+class ArrayRows:
+    """Rows of a dataset, as a worker sees them."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+
+    def shard(self, number):
+        return self._dataset.shards[number]
+
+    def validation(self):
+        return self._dataset.validation
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that happens instead of, or beside, the answer of `worker` in `step`."""
+
+    kind: Literal["kill", "raise", "answer twice", "answer late"]
+    worker: int
+    step: int
+
+
+@dataclass
+class InProcessExchange:
+    """The exchange port in one process.
+
+    Attributes:
+        fired: how often each fault happened.
+        reverse: deliver answers in the opposite order of the requests.
+    """
+
+    problem: Problem
+    dataset: Dataset
+    count: int
+    faults: Sequence[Fault] = ()
+    reverse: bool = False
+    fired: Counter = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.alive = list(range(self.count))
+        self.computer = LeafComputer(self.problem, ArrayRows(self.dataset))
+        self.queue: list[tuple[int, Request]] = []
+        self.late: list[Event] = []
+        self.sent: list[tuple[int, Request]] = []
+
+    @property
+    def workers(self):
+        return self.alive
+
+    def publish(self, theta) -> None:
+        self.theta = theta
+
+    def send(self, worker: int, request: Request) -> None:
+        self.sent.append((worker, request))
+        self.queue.append((worker, request))
+
+    def receive(self, timeout_s: float):
+        queued, self.queue = self.queue, []
+        # What was late in the round before comes before anything of this one.
+        events, self.late = self.late, []
+        for worker, request in reversed(queued) if self.reverse else queued:
+            events += self._answer(worker, request)
+        return events
+
+    def close(self) -> None:
+        self.alive = []
+
+    def _answer(self, worker: int, request: Request) -> list[Event]:
+        if worker not in self.alive:
+            return []
+        fault = next(
+            (f for f in self.faults if (f.worker, f.step) == (worker, request.step) and not self.fired[f]), None
+        )
+        if fault is None:
+            return [self._compute(request)]
+        self.fired[fault] += 1
+        if fault.kind == "kill":
+            self.alive.remove(worker)
+            return [WorkerLost(worker, "killed")]
+        if fault.kind == "raise":
+            return [RequestFailed(worker, request, "Traceback: ZeroDivisionError")]
+        reply = self._compute(request)
+        if fault.kind == "answer late":
+            self.late.append(reply)
+        return [reply, reply] if fault.kind == "answer twice" else [reply]
+
+    def _compute(self, request: Request):
+        if not isinstance(request, GradientRequest):
+            return self.computer.evaluations(request, self.theta)
+        reply = self.computer.gradients(request, self.theta)
+        # A real transport serializes; the computer's buffers are its own.
+        return Gradients(
+            reply.request, {node: total.copy() for node, total in reply.sums.items()}, reply.norms, reply.losses
+        )
+
+
+class FakeClock:
+    """Advances by a second each time it is read."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def toy_spec(**changes) -> JobSpec:
+    """A small spec; keywords replace whole sections."""
+    sections = {
+        "name": "toy",
+        "data": {"source": "digits"},
+        "model": {"kind": "mlp", "hidden": [7]},
+        "optimizer": {"kind": "momentum"},
+        "objective": {"l2": 1e-3},
+        "batch": {"size": 30, "shards": 4},
+    }
+    return JobSpec(**sections | changes).resolved()
+
+
+def toy_loop(spec: JobSpec, dataset: Dataset, *, workers=2, faults=(), reverse=False, interrupted=lambda: False):
+    """A step loop over a fake exchange; returns both."""
+    problem = make_problem(spec, dataset)
+    updater = Updater(spec, problem.layout)
+    exchange = InProcessExchange(problem, dataset, workers, faults, reverse)
+    state = initial_state(problem, updater, spec.seed)
+    loop = StepLoop(problem, updater, exchange, Rounds(exchange, interrupted), FakeClock(), state)
+    return loop, exchange
