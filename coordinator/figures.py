@@ -7,7 +7,9 @@ width and marker too: the pictures stay readable in black and white.
 from __future__ import annotations
 
 import io
+import math
 import re
+from collections.abc import Callable
 
 import matplotlib.style
 import numpy as np
@@ -24,6 +26,7 @@ from shardsgd.formatting import number
 # About as wide as a column of the page: text keeps its size, and is still readable on a phone.
 _SIZE_INCHES = (5.2, 3.1)
 _MOST_MARKERS = 40
+_USUAL_LABEL = len("100,000")  # pictures below each other have their axes below each other
 _ROUND = [1, 2, 5, 10]
 _INK, _GRID, _BLUE, _RED, _PAPER = "#1f2933", "#d9dee5", "#0a6ebd", "#c2410c", "#fefefe"
 _VARIABLES = {_INK: "ink", _GRID: "grid", _BLUE: "blue", _RED: "red", _PAPER: "paper"}
@@ -59,14 +62,21 @@ def draw(chart: Chart) -> str:
     # From the defaults: a matplotlibrc of the user changes nothing.
     with matplotlib.style.context(["default", _SETTINGS]):
         figure = Figure(figsize=_SIZE_INCHES)
-        axes = figure.add_axes((0.15, 0.165, 0.83, 0.74), facecolor="none")
+        axes = figure.add_axes(_place(_USUAL_LABEL), facecolor="none")
         for line in chart.lines:
             _draw_line(axes, line)
         _dress(axes, chart)
+        axes.set_position(_place(max(len(label.get_text()) for label in axes.get_yticklabels())))
         buffer = io.StringIO()
         no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         FigureCanvasSVG(figure).print_figure(buffer, format="svg", facecolor="none", metadata=no_metadata)
     return _for_page(buffer.getvalue(), chart)
+
+
+def _place(label_length: int) -> tuple[float, float, float, float]:
+    """Where in the picture the axes are, so that the y axis has room for labels of this length."""
+    left = 0.02 + 0.0187 * max(label_length, _USUAL_LABEL)
+    return left, 0.165, 0.98 - left, 0.74
 
 
 def _draw_line(axes: Axes, line: Line) -> None:
@@ -100,7 +110,7 @@ def _dress(axes: Axes, chart: Chart) -> None:
         _fix_ticks(axes.yaxis, _log_ticks(*axes.get_ylim()))
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=_ROUND))
-        axes.yaxis.set_major_formatter(FuncFormatter(_percent_tick if chart.percent_y else _tick))
+        axes.yaxis.set_major_formatter(FuncFormatter(_linear_tick(*axes.get_ylim(), percent=chart.percent_y)))
     if len(chart.lines) > 1:
         axes.legend(frameon=False, fontsize=10)
 
@@ -127,8 +137,14 @@ def _tick(value: float, _position: int) -> str:
     return number(value)
 
 
-def _percent_tick(value: float, _position: int) -> str:
-    return f"{number(100 * value)}%"
+def _linear_tick(low: float, high: float, *, percent: bool) -> Callable[[float, int], str]:
+    """Labels with as many digits as tell ticks between the two values apart."""
+    digits = max(4, 2 + math.ceil(math.log10(max(abs(low), abs(high)) / (high - low))))
+
+    def label(value: float, _position: int) -> str:
+        return f"{number(100 * value, digits)}%" if percent else number(value, digits)
+
+    return label
 
 
 def _for_page(svg: str, chart: Chart) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from shardsgd.coordinator.charts import Chart, Line, by_step, spread, step_label
-from shardsgd.coordinator.curves import is_wide, series, variance_exponent
+from shardsgd.coordinator.curves import Series, is_wide, series, variance_exponent
 from shardsgd.coordinator.records import StepRecord, VariancePoint
 from shardsgd.formatting import count, noise_in_words, number, plural
 from shardsgd.spec import JobSpec
@@ -42,7 +42,7 @@ def _variance_chart(spec: JobSpec, variance: Sequence[VariancePoint]) -> Chart |
     return Chart(
         key="variance",
         title="Variance of the averaged gradient",
-        caption=f"The measured variance{slope} is {number(ratios.min(), 3)} to {number(ratios.max(), 3)} times tr Σ/B;"
+        caption=f"The measured variance{slope} is {_span(ratios)} times tr Σ/B;"
         f" at the batch of {plural(spec.batch.size, 'row')} the line gives {number(line_y[-1], 3)}.",
         x_label="rows averaged, B",
         y_label="variance (squared gradient units)",
@@ -81,3 +81,8 @@ def _noise_scale_chart(spec: JobSpec, steps: Sequence[StepRecord], x_label: str)
         table=tuple((count(int(x[i])), number(y[i], 2)) for i in spread(len(x))),
         log_y=is_wide(np.append(y, size)),
     )
+
+
+def _span(values: Series) -> str:
+    low, high = (number(float(value), 3) for value in (values.min(), values.max()))
+    return low if low == high else f"{low} to {high}"

@@ -102,8 +102,8 @@ def _noise(spec: JobSpec, summary: Summary, charts: Sequence[Chart]) -> str:
     words = noise_in_words(summary.gradient_noise.noise_scale, spec.batch.size)
     return (
         "<p>Averaging over B rows divides the variance of the gradient by B. With tr Σ the variance of one row's"
-        " gradient and G the mean of all, tr Σ/|G|² is the number of rows at which the average is as much signal as noise."
-        f" At the end of this run: {escape(words)}.</p>\n"
+        " gradient and G the mean of all, tr Σ/|G|² is the number of rows at which the average is as much signal as"
+        f" noise. At the end of this run: {escape(words)}.</p>\n"
         + _figures(charts, "There is nothing to draw: no step gave an estimate of the gradient's variance.")
     )
 

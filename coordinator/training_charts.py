@@ -62,8 +62,11 @@ def _loss_chart(
         x_label=x_label,
         y_label=f"loss ({unit})",
         lines=tuple(lines),
-        header=("step", "loss of its rows", "averaged"),
-        table=tuple((count(int(x[i])), number(y[i]), number(average[i])) for i in spread(len(x))),
+        header=("step", "loss of its rows", "averaged", "held-out rows"),
+        table=tuple(
+            (count(int(x[i])), number(y[i]), number(average[i]), number(_last(validation_x, validation_y, x[i] + 1)))
+            for i in spread(len(x))
+        ),
         log_y=is_wide(np.concatenate([y, validation_y])),
     )
 
@@ -112,11 +115,13 @@ def _gradient_norm_chart(steps: Sequence[StepRecord], x_label: str) -> Chart | N
         return None
     span = max(1, len(y) // 40)
     average = smoothed(y, span)
+    caption = [f"the norm of a step's gradient {_course(average)}"]
+    if len(y) > 1:
+        caption.append(f"the lowest was {number(y.min())}, the highest {number(y.max())}")
     return Chart(
         key="norm",
         title="Gradient norm",
-        caption=f"The norm of a step's gradient {_course(average)}; single steps reached from {number(y.min())}"
-        f" to {number(y.max())}.",
+        caption=_sentence(caption),
         x_label=x_label,
         y_label="‖g‖ (loss per unit of parameter)",
         lines=_with_average("a step", x, y, average, span),
@@ -131,6 +136,12 @@ def _with_average(label: str, x: Series, y: Series, average: Series, span: int) 
     if span == 1:
         return (Line(label, "main", x, y),)
     return Line(label, "raw", x, y), Line(f"{label}, averaged", "main", x[span // 2 :], average[span // 2 :])
+
+
+def _last(x: Series, y: Series, until: float) -> float | None:
+    """The y of the last x not after `until`."""
+    index = int(np.searchsorted(x, until, side="right")) - 1
+    return None if index < 0 else float(y[index])
 
 
 def _course(y: Series) -> str:

@@ -69,7 +69,8 @@ def squared_norm(flat: NDArray[Any]) -> float:
     whole = flat.size // _NORM_BLOCK * _NORM_BLOCK
     blocks = flat[:whole].reshape(-1, _NORM_BLOCK)
     rest = flat[whole:]
-    total = np.einsum("ij,ij->i", blocks, blocks).sum(dtype=np.float64) + np.einsum("i,i->", rest, rest)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.einsum("ij,ij->i", blocks, blocks).sum(dtype=np.float64) + np.einsum("i,i->", rest, rest)
     return float(total)
 
 
@@ -93,6 +94,8 @@ class GradientSums:
 
         Always NumPy, in workers and in the coordinator: XLA may flush subnormal sums to zero.
         """
-        total = np.add(left, right, out=left if left.flags.writeable else None)
+        # A job that diverges is found out by the root's norm, and reported once.
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = np.add(left, right, out=left if left.flags.writeable else None)
         self.norms[node] = squared_norm(total)
         return total

@@ -21,3 +21,12 @@ hypothesis.settings.load_profile("shardsgd")
 def _in_an_empty_folder(tmp_path, monkeypatch):
     """No test writes into the working tree."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def ray_session():
+    """One Ray for all tests that call the library; each run joins it and leaves it running."""
+    from shardsgd.workers.ray_runtime import ray_runtime
+
+    with ray_runtime(cpus=16, object_store_bytes=200 * 2**20):
+        yield

@@ -276,6 +276,13 @@ def test_captions_say_what_the_data_say(report):
     assert noise.startswith("At step 179, tr Σ/|G|² ≈ 210 rows")
 
 
+def test_tables_hold_the_numbers_of_the_pictures(report):
+    text = report().text
+    assert "step loss of its rows averaged held-out rows 0 2.5 2.5 n/a 16 " in text
+    assert " 179 " in text
+    assert "rows averaged measured tr Σ/B ratio 32 0.02365 0.02813 0.841 64 " in text
+
+
 def test_variance_line_goes_on_to_the_batch(report):
     svg = report().pictures["Variance of the averaged gradient"]
     assert [tick for tick in texts_of(svg) if tick in {"32", "64", "128", "256"}] == ["32", "64", "128", "256"]
@@ -311,8 +318,7 @@ def test_one_shard_gives_no_noise(report):
 def test_one_variance_point_has_no_slope(report):
     noise = dataclasses.replace(NOISE, variance=VARIANCE[:1])
     caption = report(ending=summary(gradient_noise=noise)).captions[4]
-    assert "rows^" not in caption
-    assert "times tr Σ/B" in caption
+    assert caption.startswith("The measured variance is 0.841 times tr Σ/B; at the batch of 256 rows")
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 0.0, -1.0])
@@ -334,6 +340,7 @@ def test_a_single_step(report):
     assert list(page.pictures) == ["Loss", "Learning rate", "Gradient norm"]
     assert page.captions[0] == "The loss of a step's rows was 2.5."
     assert page.captions[1] == "The learning rate was 0.1."
+    assert page.captions[2] == "The norm of a step's gradient was 2."
     for svg in page.pictures.values():
         assert any(group.get("clip-path") and group.find(f"{SVG}use") is not None for group in svg.iter(f"{SVG}g"))
     assert "1 epoch" in page.text
@@ -356,6 +363,32 @@ def test_interrupted_before_the_first_step(report):
     assert page.pictures == {}
     assert "the run ended before its first step" in page.text
     assert "INTERRUPTED: interrupted after 0 steps" in page.text
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest"),
+    [
+        (1e-30, 2.0),
+        (1e-7, 1e7),
+        (0.001, 3e5),
+        (1.0, 1e30),
+        (0.5, 0.5),
+        (0.69314, 0.69316),
+        (1000.001, 1000.002),
+        (-3e5, 1e6),
+    ],
+)
+def test_tick_labels_differ_and_fit_beside_the_axis(report, lowest, highest):
+    losses = enumerate((lowest, highest))
+    steps = [StepRecord(step, step, loss, 0.1, 1.0, None, None, 0.1) for step, loss in losses]
+    svg = report(records=(steps, []), steps_per_epoch=1).pictures["Loss"]
+    groups = [group for group in svg.iter(f"{SVG}g") if "-ytick_" in group.get("id", "")]
+    labels = [text for group in groups for text in group.iter(f"{SVG}text")]
+    assert len(labels) >= 3
+    assert len({label.text for label in labels}) == len(labels)
+    for label in labels:
+        assert "text-anchor: end" in label.get("style")
+        assert float(label.get("x")) - 6.99 * len(label.text) > 0  # digits of 11 pt are 6.99 pt wide
 
 
 @pytest.mark.parametrize("lost", [math.nan, math.inf, None])  # None: how JSON gives back what is not a number

@@ -184,7 +184,7 @@ class RayExchange:
         try:
             return ray.get(reference)
         except ray.exceptions.RayTaskError as error:
-            return RequestFailed(worker, request, _ANSI.sub("", error.traceback_str).strip())
+            return RequestFailed(worker, request, _ANSI.sub("", str(error)).strip())
         except ray.exceptions.RayError as error:
             # A dead worker fails each of its calls; the first one reports it.
             if self._actors.pop(worker, None) is None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import ray
 from ray._private import ray_constants
+from ray._private import worker as ray_worker
 from ray._raylet import AuthenticationTokenLoader, Config
 
 from shardsgd.workers.environment import WORKER_ENVIRONMENT
@@ -51,6 +52,7 @@ def ray_runtime(*, cpus: int, object_store_bytes: int) -> Iterator[Mapping[str, 
             "RAY_IGNORE_UNHANDLED_ERRORS": "1",
         }
         cleanup.enter_context(_ray_settings(settings))
+        cleanup.enter_context(_silent_listener())
         folder = _private_folder()
         cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
         cleanup.callback(ray.shutdown)
@@ -90,6 +92,20 @@ def _ray_settings(values: Mapping[str, str]) -> Iterator[None]:
         read_again()
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def _silent_listener() -> Iterator[None]:
+    """Keeps the driver's listener from printing on stdout, where `--json` writes.
+
+    It prints every worker's death, whatever `log_to_driver` says; an exchange reports the same with its reason.
+    """
+    before = ray_worker.print_to_stdstream
+    ray_worker.print_to_stdstream = lambda data, ignore_prefix: None
+    try:
+        yield
+    finally:
+        ray_worker.print_to_stdstream = before
 
 
 @contextmanager

@@ -17,7 +17,7 @@ _LONGEST_TEXT = 256
 
 def stack_columns(columns: Sequence[Array]) -> Array:
     """[rows, columns] of the dtype that holds all columns."""
-    stacked = np.empty((len(columns[0]), len(columns)), np.result_type(*columns))
+    stacked = np.empty((len(columns[0]), len(columns)), np.result_type(*{column.dtype for column in columns}))
     for place, column in enumerate(columns):
         stacked[:, place] = column
     return stacked

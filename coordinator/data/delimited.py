@@ -41,7 +41,7 @@ def read_csv(path: Path, data: Data) -> Table:
         check_cells(path, header, features, data.label)
         raise DataError(f"{path}: cannot be read as CSV: {str(error).splitlines()[0]}") from None
     one_row_a_line = _last_line(path) == header.first_line + table.num_rows - 1
-    # pyarrow takes a quote that is never closed for a field up to the end of the file, which shows as a row of many lines.
+    # pyarrow takes a quote that is never closed for a field up to the end of the file: a row of many lines.
     if not one_row_a_line or any(column.null_count for column in table.columns):
         check_cells(path, header, features, data.label)
     return Table(

@@ -37,20 +37,17 @@ def read_parquet(files: Sequence[Path], data: Data, source: str) -> Table:
     Raises:
         DataError: a file is corrupt, has other columns than the first, or has a cell that cannot be trained on.
     """
-    features: tuple[str, ...] | None = None
+    features = choose_columns(_column_names(files[0]), data, str(files[0]))
     parts = []
     for file in files:
-        names = _column_names(file)
-        chosen = choose_columns(names, data, str(file))
-        features = features or chosen
         # Columns may be ordered differently from file to file, but a missing or extra one changes what is learned from.
-        if different := sorted(set(chosen) ^ set(features)):
+        if different := sorted(set(choose_columns(_column_names(file), data, str(file))) ^ set(features)):
             raise DataError(f'{file}: column "{different[0]}" is in this file or in {files[0].name}, but not in both')
         parts.append(_read_file(file, features, data.label))
     labels = [part_labels for _, part_labels in parts]
     if len({part.dtype.kind == "U" for part in labels}) > 1:
         raise DataError(f'{source}: column "{data.label}" is a text in some of the files and a number in others')
-    return Table(np.concatenate([x for x, _ in parts]), np.concatenate(labels), features or (), source)
+    return Table(np.concatenate([x for x, _ in parts]), np.concatenate(labels), features, source)
 
 
 def _column_names(file: Path) -> list[str]:

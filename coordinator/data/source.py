@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from shardsgd.coordinator.data import synthetic
@@ -27,12 +28,13 @@ def read_table(data: Data) -> Table:
     Raises:
         DataError: there is no such source, or it cannot be read.
     """
-    if looks_like_path(data.source) and not data.source.startswith(synthetic.PREFIX):
-        return _read_path(Path(data.source).expanduser().absolute(), data)
     if data.source.startswith(synthetic.PREFIX):
         table = synthetic.read_synthetic(data.source)
     elif data.source in BUNDLED:
         table = read_bundled(data.source)
+    elif looks_like_path(data.source):
+        # os.path, because Path.expanduser raises where there is no such user; then the file is simply missing.
+        return _read_path(Path(os.path.expanduser(data.source)).absolute(), data)
     else:
         raise _unknown(data.source)
     if data.label != DEFAULT_LABEL:

@@ -46,7 +46,7 @@ def test_the_seed_and_the_shards_do_change_bits():
 
 
 @pytest.mark.parametrize("kind", ["kill", "answer twice", "answer late"])
-@pytest.mark.parametrize(("worker", "step"), itertools.product(range(3), (0, 3, STEPS - 1)))
+@pytest.mark.parametrize(("worker", "step"), list(itertools.product(range(3), (0, 3, STEPS - 1))))
 def test_a_fault_costs_no_bit(kind, worker, step):
     fault = Fault(kind, worker, step)
     undisturbed, _ = trained_bytes(toy_spec(), toy_dataset(), workers=3)

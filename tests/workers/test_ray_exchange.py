@@ -1,0 +1,113 @@
+"""Real Ray, real actors, real signals."""
+
+import os
+import select
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import FakeClock, toy_dataset, toy_loop, toy_spec
+
+from shardsgd.coordinator.loop import StepLoop
+from shardsgd.coordinator.rounds import Rounds
+from shardsgd.coordinator.training import make_problem
+from shardsgd.coordinator.updater import Updater
+from shardsgd.errors import JobError, LeafError, WorkersLostError
+from shardsgd.workers.environment import WORKER_ENVIRONMENT
+from shardsgd.workers.exchange import GradientRequest
+from shardsgd.workers.ray_exchange import RayExchange
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def start(spec, dataset, workers, environment=WORKER_ENVIRONMENT):
+    problem = make_problem(spec, dataset)
+    return RayExchange(problem, dataset.shards, dataset.validation, workers=workers, environment=environment)
+
+
+@pytest.fixture
+def exchange():
+    opened = start(toy_spec(), toy_dataset(), 3)
+    yield opened
+    opened.close()
+
+
+def loop_over(exchange, spec, dataset):
+    """A loop with the state of a fake one's start, so that both begin alike."""
+    problem = make_problem(spec, dataset)
+    state = toy_loop(spec, dataset)[0].state
+    return StepLoop(
+        problem, Updater(spec, problem.layout), exchange, Rounds(exchange, lambda: False), FakeClock(), state
+    )
+
+
+def test_workers_compute_with_one_xla_thread_each_and_say_who_they_are(exchange):
+    assert [info.xla_threads for info in exchange.infos.values()] == [1, 1, 1]
+    assert len({info.pid for info in exchange.infos.values()}) == 3
+    for info in exchange.infos.values():
+        assert b"shardsgd-worker" in Path(f"/proc/{info.pid}/cmdline").read_bytes()
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="with one core XLA has one thread whatever it is told")
+def test_more_xla_threads_are_refused():
+    environment = {"NPROC": "2", "PJRT_NPROC": "2", "JAX_PLATFORMS": "cpu"}
+    with pytest.raises(JobError, match=r"XLA computes with \[2\] threads"):
+        start(toy_spec(), toy_dataset(), 1, environment)
+
+
+def test_bits_equal_those_of_one_process_and_nothing_recompiles(exchange):
+    spec, dataset = toy_spec(), toy_dataset()
+    real, (fake, _) = loop_over(exchange, spec, dataset), toy_loop(spec, dataset, workers=1)
+    for _ in range(5):
+        assert real.step().loss == fake.step().loss
+    assert real.state.theta.tobytes() == fake.state.theta.tobytes()
+    assert real.evaluate("validation") == fake.evaluate("validation")
+
+
+def test_workers_killed_by_a_signal_cost_no_bit(exchange):
+    spec, dataset = toy_spec(), toy_dataset()
+    real, (fake, _) = loop_over(exchange, spec, dataset), toy_loop(spec, dataset, workers=1)
+    pids = [info.pid for info in exchange.infos.values()]
+    for number in range(6):
+        if number in (1, 4):
+            os.kill(pids.pop(), signal.SIGKILL)
+        real.step()
+        fake.step()
+    assert real.state.theta.tobytes() == fake.state.theta.tobytes()
+    assert list(exchange.workers) == [0]
+    os.kill(pids.pop(), signal.SIGKILL)
+    with pytest.raises(WorkersLostError, match="no worker is left"):
+        real.step()
+    assert real.state.theta.tobytes() == fake.state.theta.tobytes()
+
+
+def test_an_error_inside_a_leaf_comes_back_with_its_traceback(exchange):
+    exchange.publish(np.zeros(3, np.float32))
+    with pytest.raises(LeafError, match=r"(?s)failed in step 7 on leaves 0 to 3:\n.*in gradients") as caught:
+        Rounds(exchange, lambda: False).run(4, lambda version, start, stop: GradientRequest(7, version, start, stop))
+    assert "\x1b[" not in str(caught.value)
+    assert list(exchange.workers) == [0, 1, 2], "the workers live"
+
+
+def test_a_worker_that_cannot_start_is_a_clear_error():
+    with pytest.raises(JobError, match="a worker could not start"):
+        start(toy_spec(), toy_dataset(), 1, {**WORKER_ENVIRONMENT, "JAX_PLATFORMS": "nonsense"})
+
+
+def test_closing_ends_the_workers_processes(exchange):
+    pids = [info.pid for info in exchange.infos.values()]
+    exchange.close()
+    exchange.close()
+    for pid in pids:
+        _wait_until_gone(pid)
+
+
+def _wait_until_gone(pid: int) -> None:
+    """Blocks until the process has ended; the test's timeout is the limit."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    with os.fdopen(handle) as process:
+        assert select.select([process], [], [], 30)[0], f"process {pid} is still there"
