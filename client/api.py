@@ -61,14 +61,14 @@ def train(
         InterruptedJobError: it was interrupted; `resume=True` continues it.
     """
     # Imported here: `import shardsgd` loads neither ray nor jax, and wrong data is reported before they are needed.
-    from shardsgd.coordinator.data import load_dataset
-    from shardsgd.coordinator.outputs import RunFolder
+    from shardsgd.coordinator.data import load_dataset  # noqa: PLC0415
+    from shardsgd.coordinator.outputs import RunFolder  # noqa: PLC0415
 
     spec = spec.resolved()
     folder = RunFolder(default_out(spec) if out is None else Path(out))
     dataset = load_dataset(spec)
 
-    from shardsgd.coordinator.training import run_training
+    from shardsgd.coordinator.training import run_training  # noqa: PLC0415
 
     outcome = run_training(spec, dataset, folder, observer or Silent(), resume=resume, interrupted=interrupted)
     if outcome.error is not None:

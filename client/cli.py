@@ -30,8 +30,18 @@ app = typer.Typer(
 )
 
 
+class _Console(Console):
+    """A console whose reader may leave: `shardsgd train … | head` is no error."""
+
+    def on_broken_pipe(self) -> None:
+        """Drops what is still to be printed."""
+        discard_output(sys.stdout)
+
+
 def main() -> None:
     """Entry point of the `shardsgd` command."""
+    # A terminal without Unicode shows question marks for Σ instead of failing after hours of training.
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     app()
 
 
@@ -52,7 +62,7 @@ def train_command(
     job: Annotated[
         Path | None, typer.Argument(metavar="JOB.toml", help="The job spec; optional with --resume.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Ray workers; overrides workers.count.")] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Ray workers; overrides workers.count.")] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a field of the spec; repeatable."),
@@ -67,7 +77,7 @@ def train_command(
 ) -> None:
     """Train in local multi-process mode, without a server."""
     with _exit_codes():
-        spec = _spec(job, resume, [*(overrides or []), *([f"workers.count={workers}"] if workers else [])])
+        spec = _spec(job, resume, [*(overrides or []), *([f"workers.count={workers}"] if workers is not None else [])])
         if resume is not None and out is not None and out.resolve() != resume.resolve():
             raise InputError(f"--out {out}: a resumed run stays in its folder, {resume}")
         folder = resume or out or default_out(spec)
@@ -80,7 +90,7 @@ def train_command(
         if as_json:
             _print_json(folder)
         else:
-            Console().print(summary_table(result.summary, folder, batch_size=spec.batch.size))
+            _Console().print(summary_table(result.summary, folder, batch_size=spec.batch.size))
 
 
 def _spec(job: Path | None, resume: Path | None, overrides: list[str]) -> JobSpec:
@@ -100,8 +110,8 @@ def _train(spec: JobSpec, folder: Path, *, resume: bool, quiet: bool) -> TrainRe
     os.environ.update(WORKER_ENVIRONMENT)
     from shardsgd.coordinator.interrupts import interrupt_flag  # noqa: PLC0415
 
-    console = Console()
-    display = Silent() if quiet else LiveProgress(console) if console.is_terminal else PlainProgress(sys.stdout)
+    console = _Console()
+    display = Silent() if quiet else LiveProgress(console) if console.is_interactive else PlainProgress(sys.stdout)
     with display, interrupt_flag(_say_interrupted) as interrupted:
         return train(spec, out=folder, resume=resume, observer=display, interrupted=interrupted)
 

@@ -55,7 +55,9 @@ def looks_like_path(source: str) -> bool:
 
 def _anchor_source(fields: dict[str, Any], folder: Path) -> None:
     data = fields.get("data")
-    source = data.get("source") if isinstance(data, dict) else None
+    if not isinstance(data, dict):
+        return
+    source = data.get("source")
     if isinstance(source, str) and looks_like_path(source):
         data["source"] = str((folder / Path(source).expanduser()).resolve())
 

@@ -32,7 +32,7 @@ _SCHEDULE_NEEDS = {"constant": (), "polynomial": ("power",), "step": ("factor", 
 
 def field_problems(model: type[BaseModel], given: Mapping[str, Any], error: ValidationError) -> list[FieldProblem]:
     """One problem for each wrong field of `given`, found by pydantic or by the rules that span fields."""
-    problems = {}
+    problems: dict[str, FieldProblem] = {}
     for detail in error.errors(include_url=False, include_context=False, include_input=True):
         path = tuple(part for part in detail["loc"])
         if detail["type"] == "extra_forbidden":
@@ -130,13 +130,12 @@ def _cross_problems_beside(model: type[BaseModel], given: Mapping[str, Any], wro
     """Cross-field problems of the sections that are right by themselves, so that one run reports everything."""
     sections = {path.split(".")[0] for path in wrong}
     kept = {name: value for name, value in given.items() if name not in sections}
-    probe = model.model_construct(
-        **{
-            name: field.annotation.model_validate(kept[name])  # type: ignore[union-attr]
-            for name, field in model.model_fields.items()
-            if name in kept and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-        }
-    )
+    tables: dict[str, Any] = {
+        name: field.annotation.model_validate(kept[name])
+        for name, field in model.model_fields.items()
+        if name in kept and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+    probe = model.model_construct(**tables)
     return cross_problems(probe)  # type: ignore[arg-type]
 
 

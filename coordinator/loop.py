@@ -12,6 +12,7 @@ import numpy as np
 from shardsgd.coordinator.records import StepRecord, ValidationRecord
 from shardsgd.coordinator.rounds import Rounds
 from shardsgd.coordinator.stop import Progress
+from shardsgd.coordinator.updater import Updater
 from shardsgd.errors import DivergedError
 from shardsgd.model.evaluation import chunks
 from shardsgd.model.layout import Flat
@@ -19,7 +20,6 @@ from shardsgd.model.losses import ROW_HITS
 from shardsgd.model.problem import Problem, Split
 from shardsgd.model.statistics import NoiseHistory, step_noise
 from shardsgd.model.tree import GradientSums, Node, reduce_node
-from shardsgd.coordinator.updater import Updater
 from shardsgd.workers.exchange import EvaluationRequest, Evaluations, Exchange, GradientRequest, Gradients
 
 Clock = Callable[[], float]
@@ -134,7 +134,8 @@ class StepLoop:
         problem, step = self._problem, self.state.step
         self._exchange.publish(self.state.theta)
         replies = self._rounds.run(
-            len(chunks(problem, split)), lambda version, *units: EvaluationRequest(step, version, *units, split)
+            len(chunks(problem, split)),
+            lambda version, start, stop: EvaluationRequest(step, version, start, stop, split),
         )
         evaluations = cast(Sequence[Evaluations], replies)
         rows = sum(problem.split_rows(split))

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import jaxlib
+import jaxlib.version
 from numpy.typing import NDArray
 
 from shardsgd.coordinator.checkpoint import Origin, load_checkpoint, save_checkpoint
@@ -85,7 +85,7 @@ def run_training(
     """
     problem = make_problem(spec, dataset)
     updater = Updater(spec, problem.layout)
-    origin = Origin(dataset.fingerprint, jaxlib.__version__, spec.workers.accelerator)
+    origin = Origin(dataset.fingerprint, jaxlib.version.__version__, spec.workers.accelerator)
     resumed = _resumed(spec, folder, problem, updater, origin, observer) if resume else None
     with ExitStack() as stack:
         stack.enter_context(folder.open(keep_steps=resumed.step if resumed else None))
@@ -108,6 +108,7 @@ def run_training(
         loop = StepLoop(problem, updater, exchange, rounds, time.perf_counter, state)
         run = _Run(spec, problem, loop, folder, origin, observer)
         outcome = run.to_the_end(rounds, exchange)
+        observer.phase("writing the report")
         steps, validations = folder.read_metrics()
         write_report(
             folder.path / "report.html",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from shardsgd.model.leaf import network_outputs
 from shardsgd.model.losses import ROW_HITS, ROW_LOSSES
@@ -13,7 +14,7 @@ from shardsgd.model.networks import Parameters
 from shardsgd.model.problem import Problem, Split
 
 Chunk = tuple[int, int, int]
-EvaluationProgram = Callable[[Parameters, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+EvaluationProgram = Callable[[Parameters, ArrayLike, ArrayLike, ArrayLike], tuple[jax.Array, jax.Array]]
 
 # Rows of one call. Fixed, because XLA may give other bits for other shapes of the same sum.
 EVALUATION_ROWS = 256

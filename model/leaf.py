@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from shardsgd.model.losses import ROW_LOSSES
 from shardsgd.model.networks import Parameters
 from shardsgd.model.problem import Problem
 
-LeafProgram = Callable[[Parameters, jax.Array, jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
+LeafProgram = Callable[[Parameters, ArrayLike, ArrayLike, ArrayLike], tuple[jax.Array, dict[str, jax.Array]]]
 
 
 def leaf_program(problem: Problem) -> LeafProgram:

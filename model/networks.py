@@ -17,7 +17,7 @@ from shardsgd.model.sampling import Stream, random_unit
 Activation = Literal["sigmoid", "tanh", "relu", "leaky_relu", "gelu"]
 Parameters = Mapping[str, jax.Array]
 
-# leaky_relu: slope 0.01 (Maas et al. 2013). gelu: x·Φ(x) with the exact Φ (Hendrycks & Gimpel 2016), not its tanh approximation.
+# leaky_relu: slope 0.01 (Maas et al. 2013). gelu: x·Φ(x) with the exact Φ (Hendrycks & Gimpel 2016), not its tanh form.
 ACTIVATIONS: Mapping[Activation, Callable[[jax.Array], jax.Array]] = {
     "sigmoid": jax.nn.sigmoid,
     "tanh": jnp.tanh,

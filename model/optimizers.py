@@ -20,8 +20,8 @@ def sgd() -> optax.GradientTransformationExtraArgs:
 def momentum(decay: float) -> optax.GradientTransformationExtraArgs:
     """Δ ← βΔ − ηg, θ ← θ + Δ, with β = `decay`.
 
-    The rate goes into the trace, as in the rule above. optax.sgd(momentum=β) scales the trace instead, η(βm + g): another rule as
-    soon as the rate changes.
+    The rate goes into the trace, as in the rule above. optax.sgd(momentum=β) scales the trace instead, η(βm + g): another
+    rule as soon as the rate changes.
     """
     return optax.chain(_scale_by_given_rate(), optax.trace(decay=decay))
 

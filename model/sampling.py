@@ -1,8 +1,8 @@
 """Which rows a leaf holds: a counter-based sampler, so that any worker can compute any leaf of any step.
 
-Random numbers are raw 64-bit words of Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), keyed by
-the job's seed and a stream, with the epoch or step as the high word of the counter. NumPy promises the raw words of a bit
-generator across versions, which it does not for `Generator.permutation`; so permutations are built here from raw words.
+Random numbers are raw 64-bit words of Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"),
+keyed by the job's seed and a stream, with the epoch or step as the high word of the counter. NumPy promises the raw words of
+a bit generator across versions, which it does not for `Generator.permutation`; so permutations are built here from raw words.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def random_words(seed: int, stream: Stream, lane: int, counter: int, count: int)
 
 def random_unit(seed: int, stream: Stream, lane: int, counter: int, count: int) -> NDArray[np.float64]:
     """`count` uniform numbers in [0, 1), each a multiple of 2**-53."""
-    return (random_words(seed, stream, lane, counter, count) >> np.uint64(11)) * 2.0**-53
+    return (random_words(seed, stream, lane, counter, count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def permutation(seed: int, stream: Stream, lane: int, counter: int, count: int) -> NDArray[np.int64]:
-    """A uniform permutation of 0 … count − 1: the order of `count` random words (ties, of chance 2**-64 a pair, by position)."""
+    """A uniform permutation of 0 … count − 1: the order of `count` random words (ties, 2**-64 a pair, by position)."""
     return np.argsort(random_words(seed, stream, lane, counter, count), kind="stable")
 
 
@@ -77,7 +77,7 @@ class Sampling:
 
     @property
     def leaf_rows(self) -> int:
-        """b = ⌈B/V⌉, the fixed number of rows of the leaf program; weights mask what a leaf lacks."""
+        """B = ⌈B/V⌉, the fixed number of rows of the leaf program; weights mask what a leaf lacks."""
         return -(-self.batch // self.shards)
 
     @property

@@ -128,7 +128,7 @@ class NoiseHistory:
 
     @property
     def smoothed_trace(self) -> float | None:
-        """tr Σ; None before the first estimate."""
+        """Tr Σ; None before the first estimate."""
         return self.trace / self.weight if self.weight else None
 
     @property

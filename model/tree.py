@@ -1,8 +1,8 @@
 """The reduction tree: the one order in which the gradients of V leaves are added.
 
-A node is a half-open range of leaves (start, stop). It splits after the largest power of two of leaves that leaves something on
-the right, so for V a power of two the tree is balanced and complete. Addition of floats is not associative; adding along one tree,
-whoever adds, is what makes the sum independent of the number of workers.
+A node is a half-open range of leaves (start, stop). It splits after the largest power of two of leaves that leaves something
+on the right, so for V a power of two the tree is balanced and complete. Addition of floats is not associative; adding along
+one tree, whoever adds, is what makes the sum independent of the number of workers.
 """
 
 from __future__ import annotations
@@ -96,6 +96,6 @@ class GradientSums:
         """
         # A job that diverges is found out by the root's norm, and reported once.
         with np.errstate(over="ignore", invalid="ignore"):
-            total = np.add(left, right, out=left if left.flags.writeable else None)
+            total: NDArray[Any] = np.add(left, right, out=left if left.flags.writeable else None)
         self.norms[node] = squared_norm(total)
         return total

@@ -34,7 +34,7 @@ UpdateProgram = Callable[[Any, Any, Any, float, float], Updated]
 def update_program(
     layout: Layout, optimizer: optax.GradientTransformationExtraArgs, *, l1: float, l2: float
 ) -> UpdateProgram:
-    """g = (root sum)/(weight sum) + ∇r(θ), then the optimizer.
+    """G = (root sum)/(weight sum) + ∇r(θ), then the optimizer.
 
     Called as `program(theta, optimizer_state, gradient_sum, weight_sum, learning_rate)`; the buffers are flat, in the layout's
     dtype. r(θ) = l1·‖w‖₁ + l2·‖w‖²/2 over weights, not biases; the subgradient of |w| at 0 is taken as 0.

@@ -6,10 +6,10 @@ from shardsgd.workers.environment import WORKER_ENVIRONMENT
 
 os.environ.update(WORKER_ENVIRONMENT)
 
-import hypothesis  # noqa: E402
-import pytest  # noqa: E402
+import hypothesis
+import pytest
 
-from shardsgd.workers.compute import configure_jax  # noqa: E402
+from shardsgd.workers.compute import configure_jax
 
 configure_jax()
 # The machines are slow and shared: no test fails for being late. Derandomized: a red run stays red when it is run again.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,9 +20,9 @@ from shardsgd.workers.exchange import EvaluationRequest, Evaluations, GradientRe
 def configure_jax() -> None:
     """Settings of a process that computes leaves. Call before the first computation."""
     # Dtypes are always explicit; without this JAX would silently make float64 jobs float32.
-    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
     # One thread hands each leaf to another otherwise: about 0.5 ms a call, for nothing on a worker with one XLA thread.
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    jax.config.update("jax_cpu_enable_async_dispatch", False)  # type: ignore[no-untyped-call]
 
 
 class RowBuffers:
@@ -55,11 +56,11 @@ class LeafComputer:
 
     def warm_up(self) -> None:
         """Compiles the leaf program before the first step."""
-        self._leaf(self._problem.layout.views(self._problem.layout.zeros()), *self._leaf_rows.mask(0))
+        self._leaf(self._parameters(self._problem.layout.zeros()), *self._leaf_rows.mask(0))
 
     def compiled_programs(self) -> int:
         """How many programs were compiled; at most one of each kind, ever."""
-        return sum(program._cache_size() for program in (self._leaf, self._evaluate))  # type: ignore[attr-defined]
+        return sum(cast(Any, program)._cache_size() for program in (self._leaf, self._evaluate))
 
     def gradients(self, request: GradientRequest, theta: Flat) -> Gradients:
         """The gradient sums of the tree nodes that cover the requested leaves.
@@ -67,7 +68,7 @@ class LeafComputer:
         The sums are buffers of this computer: valid until its next call.
         """
         layout = self._problem.layout
-        parameters = {name: jax.numpy.asarray(view) for name, view in layout.views(theta).items()}
+        parameters = self._parameters(theta)
         losses = np.zeros(request.stop - request.start)
         tree = GradientSums()
         free = list(self._buffers)
@@ -90,7 +91,7 @@ class LeafComputer:
 
     def evaluations(self, request: EvaluationRequest, theta: Flat) -> Evaluations:
         """Loss sums and hits of the requested chunks."""
-        parameters = {name: jax.numpy.asarray(view) for name, view in self._problem.layout.views(theta).items()}
+        parameters = self._parameters(theta)
         wanted = chunks(self._problem, request.split)[request.start : request.stop]
         results = np.zeros((2, len(wanted)))
         for i, (array, start, stop) in enumerate(wanted):
@@ -108,6 +109,10 @@ class LeafComputer:
             self._leaf_rows.x[into] = x[rows[into]]
             self._leaf_rows.y[into] = y[rows[into]]
         return self._leaf_rows.mask(len(rows))
+
+    def _parameters(self, theta: Flat) -> dict[str, jax.Array]:
+        """θ's arrays, made jax's own once a request instead of once a leaf."""
+        return {name: jnp.asarray(view) for name, view in self._problem.layout.views(theta).items()}
 
     def _new_buffer(self) -> Flat:
         self._buffers.append(self._problem.layout.zeros())

@@ -16,7 +16,6 @@ from shardsgd.errors import JobError
 from shardsgd.model.layout import Flat
 from shardsgd.model.problem import Problem
 from shardsgd.workers.exchange import (
-    EvaluationRequest,
     Event,
     GradientRequest,
     Reply,
@@ -51,7 +50,7 @@ class GradientWorker:
 
     def __init__(self, problem: Problem, rows: Sequence[ray.ObjectRef[Arrays]]) -> None:
         # Imported here, in the worker's process: jax reads its environment when it is imported.
-        from shardsgd.workers.compute import LeafComputer, configure_jax
+        from shardsgd.workers.compute import LeafComputer, configure_jax  # noqa: PLC0415
 
         configure_jax()
         self._computer = LeafComputer(problem, ObjectStoreRows(rows))
@@ -182,7 +181,7 @@ class RayExchange:
     def _event(self, reference: ray.ObjectRef[Reply]) -> Event | None:
         worker, request = self._pending.pop(reference)
         try:
-            return ray.get(reference)
+            reply: Reply = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
             return RequestFailed(worker, request, _ANSI.sub("", str(error)).strip())
         except ray.exceptions.RayError as error:
@@ -190,6 +189,7 @@ class RayExchange:
             if self._actors.pop(worker, None) is None:
                 return None
             return WorkerLost(worker, _first_line(error))
+        return reply
 
 
 def _first_line(error: Exception) -> str:

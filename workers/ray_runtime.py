@@ -6,7 +6,9 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -15,7 +17,7 @@ from pathlib import Path
 import ray
 from ray._private import ray_constants
 from ray._private import worker as ray_worker
-from ray._raylet import AuthenticationTokenLoader, Config
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from shardsgd.workers.environment import WORKER_ENVIRONMENT
 
@@ -57,7 +59,7 @@ def ray_runtime(*, cpus: int, object_store_bytes: int) -> Iterator[Mapping[str, 
         cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
         cleanup.callback(ray.shutdown)
         # Workers are forked from the raylet and inherit its environment: a runtime_env would cost a second of start-up.
-        with _environment(WORKER_ENVIRONMENT), warnings.catch_warnings():
+        with _environment(WORKER_ENVIRONMENT), _sigterm_kept(), warnings.catch_warnings():
             # Ray forks to start its processes; jax, where the caller has used it already, warns of threads that may hold locks.
             # The children exec at once.
             warnings.filterwarnings("ignore", "os.fork\\(\\) was called", RuntimeWarning)
@@ -95,13 +97,22 @@ def _ray_settings(values: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Undoes what ray.init does to SIGTERM: a stack dump and an exit without cleaning up."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
 def _silent_listener() -> Iterator[None]:
     """Keeps the driver's listener from printing on stdout, where `--json` writes.
 
     It prints every worker's death, whatever `log_to_driver` says; an exchange reports the same with its reason.
     """
     before = ray_worker.print_to_stdstream
-    ray_worker.print_to_stdstream = lambda data, ignore_prefix: None
+    ray_worker.print_to_stdstream = lambda *_, **__: None
     try:
         yield
     finally:
@@ -126,7 +137,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 def _private_folder() -> Path:
     """A new folder for Ray's sockets and logs, readable by this user only; folders of runs that were killed are swept."""
     # Ray puts Unix sockets below it, whose paths the kernel cuts at 107 bytes: a long TMPDIR would not do.
-    root = Path("/tmp")
+    root = Path("/tmp")  # noqa: S108  (mkdtemp makes a folder of our own in it)
     for stale in root.glob(f"{_FOLDER_PREFIX}*"):
         owner = stale.name.removeprefix(_FOLDER_PREFIX).split("-")[0]
         if owner.isdigit() and not Path(f"/proc/{owner}").exists() and stale.stat().st_uid == os.getuid():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -10,11 +9,13 @@ from pathlib import Path
 
 from shardsgd.coordinator.data.columns import DEFAULT_LABEL, keep_features
 from shardsgd.coordinator.data.dataset import Array, Table
-from shardsgd.coordinator.data.label_file import check_same_rows, label_file
+from shardsgd.coordinator.data.label_file import label_file
 from shardsgd.coordinator.data.npy_file import read_array
+from shardsgd.coordinator.data.shapes import check_same_rows, flatten_rows, label_vector
 from shardsgd.coordinator.data.wording import listing, suggestion
 from shardsgd.errors import DataError
 from shardsgd.spec import Data
+from shardsgd.spec_problems import show
 
 _FEATURE_ARRAYS = ("features", "x", "X")
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
@@ -38,13 +39,13 @@ def read_npz(path: Path, data: Data) -> Table:
             arrays = {}
             for name in (features_name, data.label):
                 with archive.open(members[name]) as file:
-                    where = f'{path}: array "{name}"'
+                    where = f"{path}: array {show(name)}"
                     arrays[name] = read_array(file, members[name].file_size, where, texts=name == data.label)
     except _ZIP_ERRORS as error:
         raise DataError(f"{path}: cannot be read as an .npz archive: {error}") from None
-    features = flatten_rows(arrays[features_name], f'{path}: array "{features_name}"')
-    labels = label_vector(arrays[data.label], f'{path}: array "{data.label}"')
-    check_same_rows(len(features), f'{path}: array "{features_name}"', len(labels), f'array "{data.label}"')
+    features = flatten_rows(arrays[features_name], f"{path}: array {show(features_name)}")
+    labels = label_vector(arrays[data.label], f"{path}: array {show(data.label)}")
+    check_same_rows(len(features), f"{path}: array {show(features_name)}", len(labels), f"array {show(data.label)}")
     names = tuple(f"{features_name}_{column}" for column in range(features.shape[1]))
     return Table(features, labels, names, str(path))
 
@@ -77,26 +78,10 @@ def read_npy(path: Path, data: Data) -> Table:
     return keep_features(Table(features, labels, names, str(path)), data.features)
 
 
-def flatten_rows(array: Array, where: str) -> Array:
-    """[rows, features]: every row's values as one vector, such as the pixels of an image."""
-    if array.ndim == 0:
-        raise DataError(f"{where}: a single value; accepted: one entry a row")
-    return array.reshape(len(array), math.prod(array.shape[1:]))
-
-
-def label_vector(array: Array, where: str) -> Array:
-    """[rows], from [rows] or [rows, 1]."""
-    if array.ndim == 2 and array.shape[1] == 1:
-        return array[:, 0]
-    if array.ndim != 1:
-        raise DataError(f"{where}: labels of shape {array.shape}; accepted: one number or text a row, shape [rows]")
-    return array
-
-
 def _features_name(names: Sequence[str], data: Data, path: Path) -> str:
     if data.label not in names:
         hint = suggestion(data.label, names)
-        raise DataError(f'{path}: no array "{data.label}" (data.label); {hint}its arrays: {listing(names)}')
+        raise DataError(f"{path}: no array {show(data.label)} (data.label); {hint}its arrays: {listing(names)}")
     others = [name for name in names if name != data.label]
     if data.features is not None:
         name = data.features[0]
@@ -111,7 +96,7 @@ def _features_name(names: Sequence[str], data: Data, path: Path) -> str:
         raise DataError(
             f"{path}: cannot tell which array holds the features; set data.features to one of: {listing(candidates)}"
             if candidates
-            else f'{path}: "{data.label}" is the only array; one more is needed to learn from'
+            else f"{path}: {show(data.label)} is the only array; one more is needed to learn from"
         )
     return candidates[0]
 
@@ -128,7 +113,7 @@ def _label_column(label: str, columns: int, path: Path) -> int:
         column = columns
     if not -columns <= column < columns:
         raise DataError(
-            f'{path}: data.label = "{label}"; accepted: a column number from {-columns} to {columns - 1}, '
+            f"{path}: data.label = {show(label)}; accepted: a column number from {-columns} to {columns - 1}, "
             "or the name of an .npy file in the same folder"
         )
     return column % columns

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+
 from shardsgd.coordinator.data.dataset import Array
 from shardsgd.errors import DataError
 

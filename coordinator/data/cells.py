@@ -65,7 +65,7 @@ def check_cells(path: Path, header: Header, features: Sequence[str], label: str)
                 "(a comma inside a text needs quotes around the text)"
             )
         for place, name in columns:
-            where = f'{path}: line {line}, column "{name}"'
+            where = f"{path}: line {line}, column {show(name)}"
             _check_text(row[place], where)
             if not row[place].strip():
                 raise DataError(f"{where}: the cell is empty; every row needs a value here")
@@ -100,8 +100,9 @@ def _check_text(text: str, where: str) -> None:
 
 def _check_number(cell: str, where: str) -> None:
     try:
-        # float() also takes digits of other scripts and 1_000, which pyarrow does not.
-        value = float(cell) if cell.isascii() and "_" not in cell else None
+        # float() also takes digits of other scripts, 1_000 and line breaks around a number, which pyarrow does not.
+        plain = cell.isascii() and "_" not in cell and cell.strip() == cell.strip(" \t")
+        value = float(cell) if plain else None
     except ValueError:
         value = None
     if value is None:

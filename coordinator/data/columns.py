@@ -9,6 +9,7 @@ from shardsgd.coordinator.data.dataset import Table
 from shardsgd.coordinator.data.wording import listing, suggestion
 from shardsgd.errors import DataError
 from shardsgd.spec import Data
+from shardsgd.spec_problems import show
 
 DEFAULT_LABEL = str(Data.model_fields["label"].default)
 
@@ -27,16 +28,16 @@ def choose_columns(names: Sequence[str], data: Data, source: str) -> tuple[str, 
     _refuse_repeats(names, f"{source}: two columns are called")
     if data.label not in names:
         hint = suggestion(data.label, names)
-        raise DataError(f'{source}: no column "{data.label}" (data.label); {hint}its columns: {listing(names)}')
+        raise DataError(f"{source}: no column {show(data.label)} (data.label); {hint}its columns: {listing(names)}")
     others = [name for name in names if name != data.label]
     if data.features is not None:
         if data.label in data.features:
             raise DataError(
-                f'{source}: data.features names "{data.label}", which is the label; accepted: {listing(others)}'
+                f"{source}: data.features names {show(data.label)}, which is the label; accepted: {listing(others)}"
             )
         return _checked(data.features, others, source)
     if not others:
-        raise DataError(f'{source}: "{data.label}" is the only column; at least one more is needed to learn from')
+        raise DataError(f"{source}: {show(data.label)} is the only column; at least one more is needed to learn from")
     if "" in others:
         # The usual cause is a row index written by pandas, which must not be learned from by accident.
         place = names.index("") + 1
@@ -59,7 +60,7 @@ def _checked(wanted: tuple[str, ...], known: Sequence[str], source: str) -> tupl
     _refuse_repeats(wanted, f"{source}: data.features names twice:")
     if unknown := [name for name in wanted if name not in known]:
         hint = suggestion(unknown[0], known)
-        raise DataError(f'{source}: no column "{unknown[0]}" (data.features); {hint}accepted: {listing(known)}')
+        raise DataError(f"{source}: no column {show(unknown[0])} (data.features); {hint}accepted: {listing(known)}")
     return wanted
 
 
@@ -67,5 +68,5 @@ def _refuse_repeats(names: Sequence[str], complaint: str) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise DataError(f'{complaint} "{name}"; every column may be named once')
+            raise DataError(f"{complaint} {show(name)}; every column may be named once")
         seen.add(name)

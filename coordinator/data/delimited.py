@@ -7,12 +7,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+
 from shardsgd.coordinator.data.arrow_columns import stack_columns, text_array
 from shardsgd.coordinator.data.cells import check_cells, read_header
 from shardsgd.coordinator.data.columns import choose_columns
 from shardsgd.coordinator.data.dataset import Array, Table
 from shardsgd.errors import DataError
 from shardsgd.spec import Data
+from shardsgd.spec_problems import show
 
 _BLOCK_BYTES = 2**25  # pyarrow's default of 1 MiB must hold a whole row, and a row of an image set may be longer
 
@@ -46,7 +48,7 @@ def read_csv(path: Path, data: Data) -> Table:
         check_cells(path, header, features, data.label)
     return Table(
         features=stack_columns([table[name].to_numpy() for name in features]),
-        labels=_labels(table[data.label], f'{path}: column "{data.label}"'),
+        labels=_labels(table[data.label], f"{path}: column {show(data.label)}"),
         feature_names=features,
         source=str(path),
         first_line=header.first_line if one_row_a_line else None,

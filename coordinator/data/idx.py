@@ -10,10 +10,11 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from shardsgd.coordinator.data.arrays import flatten_rows, label_vector
+
 from shardsgd.coordinator.data.columns import DEFAULT_LABEL, keep_features
 from shardsgd.coordinator.data.dataset import Array, Table
-from shardsgd.coordinator.data.label_file import check_same_rows, file_beside, label_file
+from shardsgd.coordinator.data.label_file import file_beside, label_file
+from shardsgd.coordinator.data.shapes import check_same_rows, flatten_rows, label_vector
 from shardsgd.errors import DataError
 from shardsgd.spec import Data
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from shardsgd.errors import DataError
+from shardsgd.spec_problems import show
 
 
 def file_beside(source: Path, name: str) -> Path | None:
@@ -25,14 +26,6 @@ def label_file(source: Path, name: str) -> Path:
     path = file_beside(source, name)
     if path is None:
         raise DataError(
-            f'data.label = "{name}": no such file beside {source}; accepted: the name of a file in that folder'
+            f"data.label = {show(name)}: no such file beside {source}; accepted: the name of a file in that folder"
         )
     return path
-
-
-def check_same_rows(features: int, features_name: str, labels: int, labels_name: str) -> None:
-    """Raises DataError where features and labels are not as many."""
-    if features != labels:
-        raise DataError(
-            f"{features_name} has {features} rows but {labels_name} has {labels} labels; they must be as many"
-        )

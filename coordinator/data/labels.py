@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from shardsgd.coordinator.data.dataset import Array, Table
 from shardsgd.coordinator.data.wording import listing, row_name
 from shardsgd.errors import DataError
+from shardsgd.spec_problems import show
 
 _MAX_CLASSES = 1000
 _FEW_CLASSES = 20
@@ -53,8 +55,8 @@ def encode_labels(table: Table, loss: str, dtype: np.dtype[Any]) -> Labels:
 def _targets(table: Table, dtype: np.dtype[Any]) -> Array:
     if table.labels.dtype.kind == "U":
         raise DataError(
-            f'{table.source}: the labels are texts, such as "{table.labels[0]}", but objective.loss = "squared_error" '
-            'needs numbers; use "softmax_cross_entropy" to learn classes'
+            f"{table.source}: the labels are texts, such as {show(table.labels[0])}, but "
+            'objective.loss = "squared_error" needs numbers; use "softmax_cross_entropy" to learn classes'
         )
     with np.errstate(over="ignore"):
         targets = table.labels.astype(dtype)
@@ -72,13 +74,13 @@ def _check_classes(distinct: Array, table: Table) -> None:
     rows, count = len(table.labels), len(distinct)
     if count == 1:
         only = _class_name(distinct[0])
-        raise DataError(f'{table.source}: all {rows} rows are of one class only, "{only}"; at least two are needed')
+        raise DataError(f"{table.source}: all {rows} rows are of one class only, {show(only)}; at least two are needed")
     if distinct.dtype.kind == "f" and (fractions := distinct[distinct != np.floor(distinct)]).size:
         raise _regression(table.source, f"fractions, such as {fractions[0]}")
     rows_a_class = 2 if count <= _FEW_CLASSES else 3  # the diabetes set has 214 different targets in 442 rows
     if count == 2 or (count <= _MAX_CLASSES and count * rows_a_class <= rows):
         return
-    found = f'{count} different values in {rows} rows, such as "{_class_name(distinct[0])}"'
+    found = f"{count} different values in {rows} rows, such as {show(_class_name(distinct[0]))}"
     if distinct.dtype.kind == "U":
         raise DataError(
             f"{table.source}: the labels are {found}: too many to be classes; "

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
+
 from shardsgd.coordinator.data.dataset import Array
 from shardsgd.errors import DataError
 

@@ -10,12 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
 from shardsgd.coordinator.data.arrow_columns import stack_columns, text_array
 from shardsgd.coordinator.data.columns import choose_columns
 from shardsgd.coordinator.data.dataset import Array, Table
 from shardsgd.coordinator.data.wording import row_name
 from shardsgd.errors import DataError
 from shardsgd.spec import Data
+from shardsgd.spec_problems import show
+
+_DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 # pandas stores a row index under such a name; it is no feature.
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
@@ -23,7 +27,11 @@ _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
 def parquet_files(folder: Path) -> list[Path]:
     """The Parquet files directly in `folder`, by name; hidden files and Spark's `_` files are not data."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".parquet" and path.name[0] not in "._")
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() == ".parquet" and path.name[0] not in "._" and path.is_file()
+    )
 
 
 def read_parquet(files: Sequence[Path], data: Data, source: str) -> Table:
@@ -42,18 +50,20 @@ def read_parquet(files: Sequence[Path], data: Data, source: str) -> Table:
     for file in files:
         # Columns may be ordered differently from file to file, but a missing or extra one changes what is learned from.
         if different := sorted(set(choose_columns(_column_names(file), data, str(file))) ^ set(features)):
-            raise DataError(f'{file}: column "{different[0]}" is in this file or in {files[0].name}, but not in both')
+            raise DataError(
+                f"{file}: column {show(different[0])} is in this file or in {files[0].name}, but not in both"
+            )
         parts.append(_read_file(file, features, data.label))
     labels = [part_labels for _, part_labels in parts]
     if len({part.dtype.kind == "U" for part in labels}) > 1:
-        raise DataError(f'{source}: column "{data.label}" is a text in some of the files and a number in others')
+        raise DataError(f"{source}: column {show(data.label)} is a text in some of the files and a number in others")
     return Table(np.concatenate([x for x, _ in parts]), np.concatenate(labels), features, source)
 
 
 def _column_names(file: Path) -> list[str]:
     try:
         names: list[str] = pq.read_schema(file).names
-    except (pa.ArrowException, OSError) as error:
+    except _DAMAGE as error:
         raise _corrupt(file, error) from None
     return [name for name in names if not _PANDAS_INDEX.fullmatch(name)]
 
@@ -63,9 +73,9 @@ def _read_file(file: Path, features: tuple[str, ...], label: str) -> tuple[Array
         # Not pq.read_table, which would add columns for folder names such as `year=2026`.
         with pq.ParquetFile(file) as parquet:
             table = parquet.read(columns=[*features, label])
-    except (pa.ArrowException, OSError) as error:
+    except _DAMAGE as error:
         raise _corrupt(file, error) from None
-    columns = [_column(table[name], f'{file}: column "{name}"', texts=name == label) for name in (*features, label)]
+    columns = [_column(table[name], f"{file}: column {show(name)}", texts=name == label) for name in (*features, label)]
     return stack_columns(columns[:-1]), columns[-1]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from shardsgd.coordinator.data.dataset import Array, Dataset, Table
 from shardsgd.coordinator.data.labels import encode_labels
 from shardsgd.coordinator.data.scaling import fit_scaling, scaled
@@ -15,6 +16,7 @@ from shardsgd.coordinator.data.wording import row_name
 from shardsgd.errors import DataError
 from shardsgd.model.sampling import Stream, permutation
 from shardsgd.spec import JobSpec
+from shardsgd.spec_problems import show
 
 
 def prepare(table: Table, spec: JobSpec) -> Dataset:
@@ -32,7 +34,7 @@ def prepare(table: Table, spec: JobSpec) -> Dataset:
     if labels.classes and len(np.unique(labels.values[training])) == 1:
         only = labels.classes[int(labels.values[training[0]])]
         raise DataError(
-            f'{table.source}: all {len(training)} training rows are of class "{only}"; '
+            f"{table.source}: all {len(training)} training rows are of class {show(only)}; "
             "at least two classes are needed (more rows, another seed, or a smaller data.validation)"
         )
     scaling = fit_scaling(table, training) if spec.data.standardize else None
@@ -69,8 +71,8 @@ def _check_table(table: Table) -> None:
         if wrong.any():
             row, column = (int(place) for place in np.unravel_index(wrong.argmax(), wrong.shape))
             raise DataError(
-                f'{table.source}: {row_name(row, table.first_line)}, column "{names[column]}": {values[row, column]}; '
-                f"every value must be a finite number ({wrong.sum()} are not)"
+                f"{table.source}: {row_name(row, table.first_line)}, column {show(names[column])}: "
+                f"{values[row, column]}; every value must be a finite number ({wrong.sum()} are not)"
             )
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from shardsgd.coordinator.data.dataset import Array, Table
 from shardsgd.coordinator.data.wording import row_name
 from shardsgd.errors import DataError
+from shardsgd.spec_problems import show
 
 _BLOCK_CELLS = 2**22  # 32 MiB of float64 at a time, whatever the table's size and type
 
@@ -43,7 +45,7 @@ def fit_scaling(table: Table, rows: NDArray[np.int64]) -> Scaling:
     if not (finite := np.isfinite(mean) & np.isfinite(scale)).all():
         column = table.feature_names[int(finite.argmin())]
         raise DataError(
-            f'{table.source}: column "{column}": values too large to standardize; use data.standardize = false'
+            f"{table.source}: column {show(column)}: values too large to standardize; use data.standardize = false"
         )
     return Scaling(mean, scale)
 
@@ -63,7 +65,8 @@ def scaled(table: Table, rows: NDArray[np.int64], scaling: Scaling | None, dtype
     if not (finite := np.isfinite(cast)).all():
         row, column = (int(place) for place in np.unravel_index(finite.argmin(), finite.shape))
         raise DataError(
-            f'{table.source}: {row_name(int(rows[row]), table.first_line)}, column "{table.feature_names[column]}": '
+            f"{table.source}: {row_name(int(rows[row]), table.first_line)}, "
+            f"column {show(table.feature_names[column])}: "
             f'{x[row, column]:g} is too large for {dtype}; use batch.precision = "float64"'
         )
     return cast

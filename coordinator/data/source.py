@@ -17,6 +17,7 @@ from shardsgd.coordinator.data.wording import suggestion
 from shardsgd.errors import DataError
 from shardsgd.spec import Data
 from shardsgd.spec_files import looks_like_path
+from shardsgd.spec_problems import show
 
 _FORMATS = "a .csv, .parquet, .npz, .npy or IDX file (plain or .gz), or a folder of .parquet files or with an IDX pair"
 _TABLE_READERS = {".csv": read_csv, ".npz": read_npz, ".npy": read_npy}
@@ -38,7 +39,7 @@ def read_table(data: Data) -> Table:
     else:
         raise _unknown(data.source)
     if data.label != DEFAULT_LABEL:
-        raise DataError(f'data.label = "{data.label}": {data.source} has its own labels; leave data.label out')
+        raise DataError(f"data.label = {show(data.label)}: {data.source} has its own labels; leave data.label out")
     return keep_features(table, data.features)
 
 
@@ -63,7 +64,7 @@ def _read_file(path: Path, data: Data) -> Table:
         return read_parquet([path], data, source=str(path))
     if is_idx_name(path.name):
         return read_idx(path, data)
-    raise DataError(f'{path}: unknown format "{path.suffix}" (data.source); accepted: {_FORMATS}')
+    raise DataError(f"{path}: unknown format {show(path.suffix)} (data.source); accepted: {_FORMATS}")
 
 
 def _read_folder(path: Path, data: Data) -> Table:
@@ -77,7 +78,7 @@ def _read_folder(path: Path, data: Data) -> Table:
 
 
 def _unknown(source: str) -> DataError:
-    known = ", ".join(f'"{name}"' for name in BUNDLED)
+    known = ", ".join(show(name) for name in BUNDLED)
     # Without a slash or a known suffix a name is never taken for a path, so say how to write one.
     hint = (
         f'for the file or folder of that name write "./{source}"; '
@@ -85,6 +86,6 @@ def _unknown(source: str) -> DataError:
         else suggestion(source, BUNDLED)
     )
     return DataError(
-        f'data.source = "{source}": no such set; {hint}'
+        f"data.source = {show(source)}: no such set; {hint}"
         f"accepted: {known}, {synthetic.EXAMPLES}, or the path of {_FORMATS}"
     )

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from shardsgd.coordinator.data.dataset import Table
 from shardsgd.coordinator.data.wording import suggestion
 from shardsgd.errors import DataError
 from shardsgd.model.sampling import Stream, random_unit
+from shardsgd.spec_problems import show
 
 PREFIX = "synthetic:"
 EXAMPLES = (
@@ -44,7 +46,7 @@ class _Parameter:
         return value if self.low <= value <= self.high else None
 
     def __str__(self) -> str:
-        return f"{'an integer' if self.whole else 'a number'} from {self.low:.16g} to {self.high:.16g}"
+        return f"{'an integer' if self.whole else 'a number'} from {self.low} to {self.high}"
 
 
 _COMMON = {
@@ -101,7 +103,7 @@ def _parse(source: str) -> tuple[str, dict[str, float]]:
     kind, *assignments = (part.strip() for part in source.removeprefix(PREFIX).split(","))
     if kind not in _KINDS:
         raise DataError(
-            f'data.source = "{source}": unknown kind "{kind}"; {suggestion(kind, _KINDS)}accepted: {EXAMPLES}'
+            f"data.source = {show(source)}: unknown kind {show(kind)}; {suggestion(kind, _KINDS)}accepted: {EXAMPLES}"
         )
     known = _KINDS[kind]
     given: dict[str, float] = {}
@@ -110,17 +112,18 @@ def _parse(source: str) -> tuple[str, dict[str, float]]:
         if name not in known:
             accepted = ", ".join(f"{parameter}=…" for parameter in known)
             raise DataError(
-                f'data.source = "{source}": unknown parameter "{name}"; {suggestion(name, known)}accepted: {accepted}'
+                f"data.source = {show(source)}: unknown parameter {show(name)}; "
+                f"{suggestion(name, known)}accepted: {accepted}"
             )
         if name in given:
-            raise DataError(f'data.source = "{source}": {name} is given twice; accepted: once')
+            raise DataError(f"data.source = {show(source)}: {name} is given twice; accepted: once")
         value = known[name].read(text)
         if value is None:
-            raise DataError(f'data.source = "{source}": {name} = "{text}"; accepted: {known[name]}')
+            raise DataError(f"data.source = {show(source)}: {name} = {show(text)}; accepted: {known[name]}")
         given[name] = value
     values = {name: given.get(name, parameter.default) for name, parameter in known.items()}
     if values["rows"] * values["features"] > _MAX_CELLS:
         raise DataError(
-            f'data.source = "{source}": rows times features is more than {_MAX_CELLS}, the most that is made'
+            f"data.source = {show(source)}: rows times features is more than {_MAX_CELLS}, the most that is made"
         )
     return kind, values

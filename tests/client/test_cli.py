@@ -106,7 +106,7 @@ def test_wrong_input_ends_with_2_before_anything_is_started(job, tmp_path):
         (["JOB", "--set", "batch.size=1000"], "batch.size = 1000"),
         (["JOB", "--resume", "nowhere"], "nowhere"),
         (["--resume", "nowhere"], "--resume nowhere: no run to resume"),
-        (["JOB", "--workers", "0"], "0"),
+        (["JOB", "--workers", "0"], "workers.count = 0: must be an integer, at least 1"),
         (["JOB", "--out", "/proc/nowhere"], "--out /proc/nowhere: cannot be written"),
     ],
 )

@@ -97,7 +97,7 @@ def test_an_interrupt_keeps_the_state_between_steps():
 def test_divergence_names_step_and_rate_and_keeps_the_last_finite_parameters():
     spec = toy_spec(optimizer={"kind": "sgd", "learning_rate": 1e30}, objective={"loss": "squared_error"})
     loop, _ = toy_loop(spec, toy_dataset(regression=True))
-    with pytest.raises(DivergedError, match=r"diverged in step \d+ at learning rate 1e\+30"):
+    with pytest.raises(DivergedError, match=r"diverged in step \d+ at learning rate 1e\+30"):  # noqa: PT012
         for _ in range(20):
             loop.step()
     assert np.isfinite(loop.state.theta).all()

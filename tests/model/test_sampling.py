@@ -1,5 +1,6 @@
 """Which rows a leaf holds: once an epoch, from a counter, the same words for ever."""
 
+import itertools
 import tracemalloc
 from dataclasses import replace
 
@@ -167,7 +168,7 @@ def test_words_are_philox_of_seed_stream_lane_and_counter(seed, stream, lane, co
     blocks = [philox4x64((seed, stream * 2**32 + lane), (1 + block, 0, 0, counter)) for block in range(3)]
     words = random_words(seed, stream, lane, counter, count)
     assert words.dtype == np.uint64
-    assert words.tolist() == sum(blocks, [])[:count], BITS_CHANGED
+    assert words.tolist() == list(itertools.chain(*blocks))[:count], BITS_CHANGED
 
 
 def test_pinned_words():
