@@ -18,9 +18,12 @@ def squared_error(z_BxK: jax.Array, y_B: jax.Array) -> jax.Array:
 
 
 def logistic(z_BxK: jax.Array, y_B: jax.Array) -> jax.Array:
-    """−y ln s − (1−y) ln(1−s) with s = sigmoid(z), for one output and labels 0 and 1; written ln(1 + eᶻ) − yz."""
+    """−y ln s − (1−y) ln(1−s) with s = sigmoid(z), for one output and labels 0 and 1.
+
+    Written ln(1 + e^∓z), which keeps all digits of a small loss for either label; ln(1 + eᶻ) − yz cancels for label 1.
+    """
     z_B = z_BxK[:, 0]
-    return jax.nn.softplus(z_B) - y_B * z_B
+    return jax.nn.softplus(jnp.where(y_B == 1, -z_B, z_B))
 
 
 def softmax_cross_entropy(z_BxK: jax.Array, y_B: jax.Array) -> jax.Array:

@@ -7,9 +7,8 @@ a bit generator across versions, which it does not for `Generator.permutation`; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -74,6 +73,7 @@ class Sampling:
     batch: int
     shards: int
     kind: Literal["shuffle", "replacement"]
+    _orders: dict[int, tuple[int, NDArray[np.int32]]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def leaf_rows(self) -> int:
@@ -106,8 +106,16 @@ class Sampling:
             drawn = (random_unit(self.seed, Stream.REPLACEMENT, shard, step, count) * self.rows).astype(np.int64)
             return drawn % self.shards, drawn // self.shards
         start, stop = (_dealt(edge, shard, self.shards) for edge in self._dealt_range(step))
-        order = _epoch_order(self.seed, shard, step // self.steps_per_epoch, self.shard_rows(shard))
-        return np.full(stop - start, shard, dtype=np.int64), order[start:stop]
+        order = self._epoch_order(shard, step // self.steps_per_epoch)
+        return np.full(stop - start, shard, dtype=np.int64), order[start:stop].astype(np.int64)
+
+    def _epoch_order(self, shard: int, epoch: int) -> NDArray[np.int32]:
+        """The shard's permutation of an epoch. Kept while the epoch lasts: every step of it takes a slice."""
+        kept = self._orders.get(shard)
+        if kept is None or kept[0] != epoch:
+            order = permutation(self.seed, Stream.SHUFFLE, shard, epoch, self.shard_rows(shard))
+            kept = self._orders[shard] = epoch, order.astype(np.int32)
+        return kept[1]
 
     def _dealt_range(self, step: int) -> tuple[int, int]:
         if self.kind == "replacement":
@@ -120,7 +128,3 @@ def _dealt(rows: int, shard: int, shards: int) -> int:
     """How many of the first `rows` dealt rows went to `shard`."""
     return max(0, -(-(rows - shard) // shards))
 
-
-@lru_cache(maxsize=4096)  # an order is used in every step of an epoch; V ≤ 4096 shards are in use at a time
-def _epoch_order(seed: int, shard: int, epoch: int, rows: int) -> NDArray[np.int64]:
-    return permutation(seed, Stream.SHUFFLE, shard, epoch, rows)

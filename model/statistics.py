@@ -63,7 +63,8 @@ def _pairs(norms: Mapping[Node, float], counts: Sequence[int]) -> dict[int, tupl
     pairs: dict[int, tuple[float, int]] = {}
     if min(counts) == 0:
         return pairs
-    for node, norm in norms.items():
+    # Sorted, because answers arrive in any order and sums of floats depend on it.
+    for node, norm in sorted(norms.items()):
         if node[1] - node[0] < 2:
             continue
         left, right = children(node)

@@ -1,0 +1,179 @@
+"""Whole runs through the library, over real Ray workers: bits, closed forms, an independent reference."""
+
+import functools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from sklearn.datasets import load_breast_cancer, load_diabetes
+from sklearn.linear_model import LogisticRegression
+
+import shardsgd
+from shardsgd import InterruptedJobError, JobSpec, ResumeError
+from shardsgd.coordinator.data import load_dataset
+from shardsgd.coordinator.loop import StepLoop, initial_state
+from shardsgd.coordinator.rounds import Rounds
+from shardsgd.coordinator.training import make_problem
+from shardsgd.coordinator.updater import Updater
+from shardsgd.workers.environment import WORKER_ENVIRONMENT
+from shardsgd.workers.ray_exchange import RayExchange
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+DIGITS = {
+    "data": {"source": "digits"},
+    "model": {"hidden": [32]},
+    "optimizer": {"kind": "momentum"},
+    "objective": {"l2": 1e-4},
+}
+CANCER = {
+    "data": {"source": "breast_cancer"},
+    "model": {"kind": "linear"},
+    "objective": {"loss": "logistic", "l2": 1e-3},
+    "schedule": {"kind": "polynomial", "power": 0.5},
+}
+
+
+def run(fields, *, out="out", resume=False, interrupted=lambda: False, **sections):
+    return shardsgd.train(JobSpec(**fields | sections), out=out, resume=resume, interrupted=interrupted)
+
+
+class AfterSteps:
+    """Interrupts once the flag was polled so often: in the middle of a step, as a person would."""
+
+    def __init__(self, polls: int) -> None:
+        self.left = polls
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "sampling", "size", "precision"),
+    [
+        (DIGITS, "shuffle", 250, "float32"),
+        (DIGITS, "replacement", 250, "float64"),
+        (CANCER, "shuffle", 101, "float64"),
+        (CANCER, "replacement", 101, "float32"),
+    ],
+)
+def test_one_to_five_workers_and_an_interruption_give_the_same_bits(fields, sampling, size, precision):
+    job = functools.partial(
+        run, fields, batch={"size": size, "shards": 8, "sampling": sampling, "precision": precision}, stop={"steps": 17}
+    )
+    shas = {workers: job(workers={"count": workers}).summary.parameters_sha256 for workers in (1, 2, 3, 4, 5)}
+    assert len(set(shas.values())) == 1, shas
+    with pytest.raises(InterruptedJobError):
+        job(workers={"count": 2}, interrupted=AfterSteps(13))
+    assert json.loads(Path("out/summary.json").read_text())["state"] == "INTERRUPTED"
+    resumed = job(workers={"count": 3}, resume=True)
+    assert resumed.summary.parameters_sha256 == shas[1]
+    assert resumed.summary.steps == 17
+
+
+def test_the_written_parameters_are_the_returned_ones_and_have_the_written_hash():
+    result = run(DIGITS, stop={"steps": 3})
+    written = load_file("out/parameters.safetensors")
+    assert {name: array.tobytes() for name, array in written.items()} == {
+        name: array.tobytes() for name, array in result.parameters.items()
+    }
+    assert written["layer0.weight"].shape == (64, 32)
+    assert json.loads(Path("out/summary.json").read_text())["parameters_sha256"] == result.summary.parameters_sha256
+
+
+def test_full_batch_descent_on_diabetes_follows_the_closed_form_at_every_step():
+    """MATH.md: w_{t+1} − w* = (I − (2η/n) XᵀX)(w_t − w*), here with a column of ones for the bias."""
+    rate, steps = 0.05, 60
+    features = load_diabetes(return_X_y=True)[0]
+    spec = JobSpec(
+        data={"source": "diabetes", "validation": 0.0},
+        model={"kind": "linear"},
+        objective={"loss": "squared_error"},
+        optimizer={"kind": "sgd", "learning_rate": rate},
+        batch={"size": len(features), "precision": "float64"},
+        workers={"count": 3},
+    ).resolved()
+    dataset = load_dataset(spec)
+    x = np.concatenate([shard for shard, _ in dataset.shards])
+    y = np.concatenate([labels for _, labels in dataset.shards])
+    x = np.column_stack([x, np.ones(len(x))])
+    best = np.linalg.lstsq(x, y, rcond=None)[0]
+    contraction = np.eye(x.shape[1]) - 2 * rate / len(x) * x.T @ x
+
+    problem = make_problem(spec, dataset)
+    updater = Updater(spec, problem.layout)
+    empty = (dataset.shards[0][0][:0], dataset.shards[0][1][:0])
+    exchange = RayExchange(problem, dataset.shards, empty, workers=3, environment=WORKER_ENVIRONMENT)
+    loop = StepLoop(
+        problem, updater, exchange, Rounds(exchange, lambda: False), lambda: 0.0, initial_state(problem, updater, 0)
+    )
+
+    def weights():
+        views = problem.layout.views(loop.state.theta)
+        return np.concatenate([views["layer0.weight"][:, 0], views["layer0.bias"]])
+
+    expected = weights() - best
+    for _ in range(steps):
+        record = loop.step()
+        residual = x @ (expected + best) - y
+        assert record.loss == pytest.approx(np.mean(residual**2), rel=1e-9)
+        expected = contraction @ expected
+        assert np.linalg.norm(weights() - best - expected) <= 1e-9 * np.linalg.norm(expected)
+    exchange.close()
+
+
+def test_logistic_regression_with_l2_reaches_scikit_learns_optimum():
+    x, y = load_breast_cancer(return_X_y=True)
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    l2 = 1e-2
+    reference = LogisticRegression(C=1 / (len(x) * l2), tol=1e-12, max_iter=10000).fit(x, y)
+    margins = (2 * y - 1) * reference.decision_function(x)
+    optimum = np.mean(np.logaddexp(0, -margins)) + l2 / 2 * np.sum(reference.coef_**2)
+    result = run(
+        CANCER,
+        data={"source": "breast_cancer", "validation": 0.0},
+        objective={"loss": "logistic", "l2": l2},
+        optimizer={"kind": "momentum", "momentum": 0.9, "learning_rate": 0.3},
+        schedule={"kind": "constant"},
+        batch={"size": len(x), "precision": "float64"},
+        stop={"tolerance": 1e-9, "steps": 1500},
+    )
+    assert result.summary.train_loss == pytest.approx(optimum, abs=1e-6)
+    assert "tolerance" in result.summary.reason
+
+
+def test_a_finished_run_may_be_continued_past_its_stop_rule():
+    run(DIGITS, stop={"steps": 5})
+    continued = run(DIGITS, stop={"steps": 9}, resume=True)
+    assert continued.summary.parameters_sha256 == run(DIGITS, stop={"steps": 9}, out="straight").summary.parameters_sha256
+
+
+def test_resuming_as_another_job_or_on_other_data_is_refused(tmp_path):
+    rows = np.column_stack([np.random.default_rng(0).normal(size=(60, 3)), np.arange(60) % 2])
+    np.save(tmp_path / "rows.npy", rows)
+    fields = {"data": {"source": str(tmp_path / "rows.npy")}, "model": {"hidden": [4]}, "batch": {"size": 16}}
+    run(fields, stop={"steps": 3})
+    with pytest.raises(ResumeError, match=r"batch\.size was 16, is 20; seed|seed was 0, is 1; batch\.size was 16, is 20"):
+        run(fields | {"batch": {"size": 20}}, seed=1, resume=True)
+    rows[0, 0] += 1
+    np.save(tmp_path / "rows.npy", rows)
+    with pytest.raises(ResumeError, match=r"the data of .*rows\.npy has changed"):
+        run(fields, resume=True)
+    with pytest.raises(ResumeError, match="no run to resume"):
+        run(fields, resume=True, out="elsewhere")
+
+
+def test_more_workers_than_shards_are_not_started():
+    notes = []
+
+    class Notes(shardsgd.progress.Silent):
+        def note(self, text):
+            notes.append(text)
+
+    spec = JobSpec(**DIGITS | {"batch": {"shards": 2}, "workers": {"count": 4}, "stop": {"steps": 2}})
+    result = shardsgd.train(spec, out="out", observer=Notes())
+    assert result.summary.workers == 2
+    assert notes == ["4 workers asked for, 2 used: one for each of the 2 shards"]
