@@ -8,7 +8,7 @@ run: .venv/installed
 	$(BIN)/shardsgd train examples/digits.toml
 
 test: .venv/installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # What a change must pass before it is committed.
 check: format lint types test

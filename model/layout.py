@@ -98,9 +98,16 @@ class Layout:
         return {entry.name: flat[entry.span].reshape(entry.shape) for entry in self.entries}
 
     def fill(self, flat: Flat, arrays: Mapping[str, Any]) -> Flat:
-        """Copies named arrays into a buffer and returns it."""
+        """Copies named arrays into a buffer and returns it.
+
+        Raises:
+            ValueError: an array has another shape than its entry.
+        """
         for name, view in self.views(flat).items():
-            np.copyto(view, np.asarray(arrays[name]))
+            array = np.asarray(arrays[name])
+            if array.shape != view.shape:
+                raise ValueError(f"{name} has shape {array.shape}, not {view.shape}")
+            view[...] = array
         return flat
 
 

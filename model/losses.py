@@ -27,9 +27,8 @@ def logistic(z_BxK: jax.Array, y_B: jax.Array) -> jax.Array:
 
 
 def softmax_cross_entropy(z_BxK: jax.Array, y_B: jax.Array) -> jax.Array:
-    """−ln softmax(z)_y, for K outputs and class numbers 0 … K−1."""
-    chosen_B = jnp.take_along_axis(z_BxK, y_B[:, None], axis=1)[:, 0]
-    return jax.nn.logsumexp(z_BxK, axis=1) - chosen_B
+    """−ln softmax(z)_y, for K outputs and class numbers 0 … K−1. Shifted by the largest z first, so that nothing cancels."""
+    return -jnp.take_along_axis(jax.nn.log_softmax(z_BxK, axis=1), y_B[:, None], axis=1)[:, 0]
 
 
 def _sign_is_right(z_BxK: jax.Array, y_B: jax.Array) -> jax.Array:

@@ -20,7 +20,8 @@ class StepNoise:
 
     Attributes:
         trace: of tr Σ, the summed variance of a single row's gradient.
-        norm_squared: of |G|², the squared norm of the true gradient; may be negative.
+        norm_squared: of |G|², the squared norm of the gradient of the population that the rows came from; may be negative.
+            (With "shuffle" its mean is ‖∇L‖² − tr Σ/n, ∇L over the training rows.)
         leaf_rows: mean rows of a leaf.
         pairs: tr Σ again, from pairs of neighbouring sums only: leaves averaged → (sum of estimates, number of pairs).
     """

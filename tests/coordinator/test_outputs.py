@@ -128,7 +128,16 @@ def test_parameters_and_summary_are_written_as_promised(tmp_path):
     }
     written = json.loads((tmp_path / "summary.json").read_text())
     assert written == summary_json(summary)
-    promised = "state steps epochs train_loss validation parameters_sha256 seconds samples_per_second".split()
+    promised = [
+        "state",
+        "steps",
+        "epochs",
+        "train_loss",
+        "validation",
+        "parameters_sha256",
+        "seconds",
+        "samples_per_second",
+    ]
     promised += ["workers", "recoveries", "gradient_noise"]
     assert set(promised) <= set(written)
     assert written["train_loss"] is None

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from shardsgd.model.leaf import leaf_program
+from shardsgd.model.leaf import leaf_program, network_outputs
 from shardsgd.model.losses import ROW_HITS, ROW_LOSSES, logistic, softmax_cross_entropy, squared_error
 from shardsgd.model.networks import ACTIVATIONS, Network
 from shardsgd.model.problem import Problem
@@ -395,6 +395,10 @@ def test_bfloat16_gives_float32_gradients_close_to_float32_ones(loss):
     assert loss_sum == pytest.approx(expected_loss, rel=0.03)
     difference = np.linalg.norm(got - expected) / np.linalg.norm(expected)
     assert 1e-5 < difference < 0.03
+
+    z = jax.jit(lambda p: network_outputs(rounded, p, x))(rounded.layout.views(theta))
+    row_losses = numpy_row_losses(loss, np.asarray(z, np.float64), y)
+    assert loss_sum == pytest.approx(row_losses.sum(), rel=1e-4), "losses of rounded outputs are float32 losses"
 
 
 @pytest.mark.parametrize("loss", ROW_LOSSES)

@@ -89,7 +89,7 @@ def test_fill_refuses_what_is_missing_or_misshapen():
     layout = packed([(2, 3), (4,)])
     with pytest.raises(KeyError):
         layout.fill(layout.zeros(), {"array0": np.zeros((2, 3))})
-    with pytest.raises(ValueError, match="broadcast"):
+    with pytest.raises(ValueError, match=r"array0 has shape \(3, 2\), not \(2, 3\)"):
         layout.fill(layout.zeros(), {"array0": np.zeros((3, 2)), "array1": np.zeros(4)})
 
 
