@@ -31,7 +31,9 @@ class Workers(Section):
 
     count: int = Field(2, ge=1, le=1024, description="Ray workers; a number only the clock can notice")
     accelerator: Literal["cpu"] = Field("cpu", description="device kind of the workers")
-    exchange: Literal["auto", "ray"] = Field("auto", description="transport of parameters and gradient sums")
+    exchange: Literal["auto", "shared_memory", "ray"] = Field(
+        "auto", description="transport of parameters and gradient sums; auto: shared memory on one node, else ray"
+    )
 
 
 class Data(Section):

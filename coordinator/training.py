@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import jaxlib.version
+import ray
 from numpy.typing import NDArray
 
 from shardsgd.coordinator.checkpoint import Origin, load_checkpoint, save_checkpoint
@@ -27,8 +28,11 @@ from shardsgd.model.networks import Network
 from shardsgd.model.problem import Problem
 from shardsgd.model.sampling import Sampling
 from shardsgd.spec import JobSpec
+from shardsgd.workers.exchange import Exchange
+from shardsgd.workers.pool import WorkerPool
 from shardsgd.workers.ray_exchange import RayExchange
 from shardsgd.workers.ray_runtime import ray_runtime
+from shardsgd.workers.shared_memory_exchange import SharedMemoryExchange
 
 _FLUSH_S = 1.0
 
@@ -58,6 +62,23 @@ def make_problem(spec: JobSpec, dataset: Dataset) -> Problem:
         precision=spec.batch.precision,
         validation_rows=0 if dataset.validation is None else len(dataset.validation[0]),
     )
+
+
+def open_exchange(kind: Literal["auto", "shared_memory", "ray"], pool: WorkerPool, problem: Problem) -> Exchange:
+    """The transport that was asked for; "auto" is shared memory where all workers are on this node, else ray.
+
+    Raises:
+        JobError: shared memory was asked for, and a worker is on another node.
+    """
+    if kind == "ray":
+        return RayExchange(pool)
+    node = ray.get_runtime_context().get_node_id()
+    elsewhere = [worker for worker, info in pool.infos.items() if info.node != node]
+    if not elsewhere:
+        return SharedMemoryExchange(pool, problem)
+    if kind == "auto":
+        return RayExchange(pool)
+    raise JobError(f'workers.exchange = "shared_memory": workers {elsewhere} are on other nodes than the coordinator')
 
 
 def run_training(
@@ -100,7 +121,9 @@ def run_training(
             ray_runtime(cpus=workers, object_store_bytes=_object_store_bytes(dataset, problem, workers))
         )
         validation = dataset.validation or (dataset.shards[0][0][:0], dataset.shards[0][1][:0])
-        exchange = RayExchange(problem, dataset.shards, validation, workers=workers, environment=environment)
+        pool = WorkerPool(problem, dataset.shards, validation, workers=workers, environment=environment)
+        stack.callback(pool.close)
+        exchange = open_exchange(spec.workers.exchange, pool, problem)
         stack.callback(exchange.close)
         rounds = Rounds(exchange, interrupted)
         # Not before Ray has forked its processes: jax warns, and rightly, of forking once its threads run.
@@ -135,7 +158,7 @@ class _Run:
         self._observer = observer
         self._saved_at = self._flushed_at = time.monotonic()
 
-    def to_the_end(self, rounds: Rounds, exchange: RayExchange) -> Outcome:
+    def to_the_end(self, rounds: Rounds, exchange: Exchange) -> Outcome:
         """Steps until a stop rule holds, the user interrupts or the job fails; always leaves a checkpoint and a summary."""
         error: JobError | InterruptedJobError | None = None
         train_loss, validation = None, None

@@ -73,7 +73,9 @@ class Sampling:
     batch: int
     shards: int
     kind: Literal["shuffle", "replacement"]
-    _orders: dict[int, tuple[int, NDArray[np.int32]]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _orders: dict[int, tuple[int, NDArray[np.int32]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def leaf_rows(self) -> int:
@@ -127,4 +129,3 @@ class Sampling:
 def _dealt(rows: int, shard: int, shards: int) -> int:
     """How many of the first `rows` dealt rows went to `shard`."""
     return max(0, -(-(rows - shard) // shards))
-

@@ -44,6 +44,14 @@ def cover(start: int, stop: int, shards: int) -> tuple[Node, ...]:
     return tuple(within((0, shards)))
 
 
+def subtree(node: Node) -> Iterator[Node]:
+    """A node and every node below it, each before its children, left before right."""
+    yield node
+    if node[1] - node[0] > 1:
+        for child in children(node):
+            yield from subtree(child)
+
+
 def reduce_node(node: Node, known: Callable[[Node], T | None], add: Callable[[Node, T, T], T]) -> T:
     """The value of a node: what is known of it, or else the sum of its children's values.
 

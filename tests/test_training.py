@@ -15,10 +15,11 @@ from shardsgd import InterruptedJobError, JobSpec, ResumeError
 from shardsgd.coordinator.data import load_dataset
 from shardsgd.coordinator.loop import StepLoop, initial_state
 from shardsgd.coordinator.rounds import Rounds
-from shardsgd.coordinator.training import make_problem
+from shardsgd.coordinator.training import make_problem, open_exchange
 from shardsgd.coordinator.updater import Updater
 from shardsgd.workers.environment import WORKER_ENVIRONMENT
-from shardsgd.workers.ray_exchange import RayExchange
+from shardsgd.workers.exchange import Exchange
+from shardsgd.workers.pool import WorkerPool
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -54,27 +55,28 @@ class AfterSteps:
 class FirstWorkers:
     """An exchange's first few workers; the others are left idle."""
 
-    def __init__(self, exchange: RayExchange, count: int) -> None:
+    def __init__(self, exchange: Exchange, count: int) -> None:
         self.workers = exchange.workers[:count]
         self.publish, self.send, self.receive = exchange.publish, exchange.send, exchange.receive
 
 
 @pytest.mark.parametrize(
-    ("fields", "sampling", "size", "precision"),
+    ("kind", "fields", "sampling", "size", "precision"),
     [
-        (DIGITS, "shuffle", 250, "float32"),
-        (DIGITS, "replacement", 250, "float64"),
-        (CANCER, "shuffle", 101, "float64"),
-        (CANCER, "replacement", 101, "float32"),
+        ("shared_memory", DIGITS, "shuffle", 250, "float32"),
+        ("ray", DIGITS, "replacement", 250, "float64"),
+        ("ray", CANCER, "shuffle", 101, "float64"),
+        ("shared_memory", CANCER, "replacement", 101, "float32"),
     ],
 )
-def test_one_to_five_workers_give_the_same_bits(fields, sampling, size, precision):
+def test_one_to_five_workers_give_the_same_bits(kind, fields, sampling, size, precision):
     batch = {"size": size, "shards": 8, "sampling": sampling, "precision": precision}
     spec = JobSpec(**fields | {"batch": batch}).resolved()
     dataset = load_dataset(spec)
     problem = make_problem(spec, dataset)
     updater = Updater(spec, problem.layout)
-    exchange = RayExchange(problem, dataset.shards, dataset.validation, workers=5, environment=WORKER_ENVIRONMENT)
+    pool = WorkerPool(problem, dataset.shards, dataset.validation, workers=5, environment=WORKER_ENVIRONMENT)
+    exchange = open_exchange(kind, pool, problem)
     results = set()
     for count in (1, 2, 3, 4, 5):
         some = FirstWorkers(exchange, count)
@@ -83,6 +85,7 @@ def test_one_to_five_workers_give_the_same_bits(fields, sampling, size, precisio
         records = [loop.step() for _ in range(9)]
         results.add((loop.state.theta.tobytes(), loop.evaluate("train"), loop.evaluate("validation"), repr(records)))
     exchange.close()
+    pool.close()
     assert len(results) == 1
 
 
@@ -132,7 +135,8 @@ def test_full_batch_descent_on_diabetes_follows_the_closed_form_at_every_step():
     problem = make_problem(spec, dataset)
     updater = Updater(spec, problem.layout)
     empty = (dataset.shards[0][0][:0], dataset.shards[0][1][:0])
-    exchange = RayExchange(problem, dataset.shards, empty, workers=3, environment=WORKER_ENVIRONMENT)
+    pool = WorkerPool(problem, dataset.shards, empty, workers=3, environment=WORKER_ENVIRONMENT)
+    exchange = open_exchange("auto", pool, problem)
     loop = StepLoop(
         problem, updater, exchange, Rounds(exchange, lambda: False), lambda: 0.0, initial_state(problem, updater, 0)
     )
@@ -149,6 +153,7 @@ def test_full_batch_descent_on_diabetes_follows_the_closed_form_at_every_step():
         expected = contraction @ expected
         assert np.linalg.norm(weights() - best - expected) <= 1e-9 * np.linalg.norm(expected)
     exchange.close()
+    pool.close()
 
 
 def test_logistic_regression_with_l2_reaches_scikit_learns_optimum():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import jax
@@ -62,16 +63,23 @@ class LeafComputer:
         """How many programs were compiled; at most one of each kind, ever."""
         return sum(cast(Any, program)._cache_size() for program in (self._leaf, self._evaluate))
 
-    def gradients(self, request: GradientRequest, theta: Flat) -> Gradients:
+    def gradients(self, request: GradientRequest, theta: Flat, into: Callable[[Node], Flat] | None = None) -> Gradients:
         """The gradient sums of the tree nodes that cover the requested leaves.
 
-        The sums are buffers of this computer: valid until its next call.
+        Args:
+            request: which leaves, of which step.
+            theta: θ, flat.
+            into: the buffer for a covering node's sum, its padding zero; by default buffers of this computer, valid until its
+                next call.
         """
         layout = self._problem.layout
         parameters = self._parameters(theta)
         losses = np.zeros(request.stop - request.start)
         tree = GradientSums()
         free = list(self._buffers)
+        nodes = cover(request.start, request.stop, self._problem.sampling.shards)
+        # A node's sum grows in the buffer of its first leaf.
+        tops = {node[0]: into(node) for node in nodes} if into else {}
 
         def leaf(node: Node) -> Flat | None:
             shard, stop = node
@@ -79,13 +87,15 @@ class LeafComputer:
                 return None
             loss, gradient = self._leaf(parameters, *self._gather_leaf(shard, request.step))
             losses[shard - request.start] = loss
-            return tree.leaf(node, layout.fill(free.pop() if free else self._new_buffer(), gradient))
+            buffer = tops.get(shard)
+            if buffer is None:
+                buffer = free.pop() if free else self._new_buffer()
+            return tree.leaf(node, layout.fill(buffer, gradient))
 
         def add(node: Node, left: Flat, right: Flat) -> Flat:
             free.append(right)
             return tree.add(node, left, right)
 
-        nodes = cover(request.start, request.stop, self._problem.sampling.shards)
         sums = {node: reduce_node(node, leaf, add) for node in nodes}
         return Gradients(request, sums, tree.norms, losses)
 

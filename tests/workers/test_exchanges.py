@@ -1,34 +1,40 @@
-"""Real Ray, real actors, real signals."""
+"""Every exchange does the same: real Ray, real workers, real sockets, real signals."""
 
 import os
 import select
 import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
 from fakes import FakeClock, toy_dataset, toy_loop, toy_spec
 
 from shardsgd.coordinator.loop import StepLoop
 from shardsgd.coordinator.rounds import Rounds
-from shardsgd.coordinator.training import make_problem
+from shardsgd.coordinator.training import make_problem, open_exchange
 from shardsgd.coordinator.updater import Updater
 from shardsgd.errors import JobError, LeafError, WorkersLostError
 from shardsgd.workers.environment import WORKER_ENVIRONMENT
 from shardsgd.workers.exchange import GradientRequest
-from shardsgd.workers.ray_exchange import RayExchange
+from shardsgd.workers.pool import WorkerPool
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 def start(spec, dataset, workers, environment=WORKER_ENVIRONMENT):
     problem = make_problem(spec, dataset)
-    return RayExchange(problem, dataset.shards, dataset.validation, workers=workers, environment=environment)
+    return WorkerPool(problem, dataset.shards, dataset.validation, workers=workers, environment=environment)
 
 
 @pytest.fixture
-def exchange():
-    opened = start(toy_spec(), toy_dataset(), 3)
+def pool():
+    started = start(toy_spec(), toy_dataset(), 3)
+    yield started
+    started.close()
+
+
+@pytest.fixture(params=["ray", "shared_memory"])
+def exchange(request, pool):
+    opened = open_exchange(request.param, pool, make_problem(toy_spec(), toy_dataset()))
     yield opened
     opened.close()
 
@@ -42,10 +48,10 @@ def loop_over(exchange, spec, dataset):
     )
 
 
-def test_workers_compute_with_one_xla_thread_each_and_say_who_they_are(exchange):
-    assert [info.xla_threads for info in exchange.infos.values()] == [1, 1, 1]
-    assert len({info.pid for info in exchange.infos.values()}) == 3
-    for info in exchange.infos.values():
+def test_workers_compute_with_one_xla_thread_each_and_say_who_they_are(pool):
+    assert [info.xla_threads for info in pool.infos.values()] == [1, 1, 1]
+    assert len({info.pid for info in pool.infos.values()}) == 3
+    for info in pool.infos.values():
         assert b"shardsgd-worker" in Path(f"/proc/{info.pid}/cmdline").read_bytes()
 
 
@@ -65,10 +71,10 @@ def test_bits_equal_those_of_one_process_and_nothing_recompiles(exchange):
     assert real.evaluate("validation") == fake.evaluate("validation")
 
 
-def test_workers_killed_by_a_signal_cost_no_bit(exchange):
+def test_workers_killed_by_a_signal_cost_no_bit(exchange, pool):
     spec, dataset = toy_spec(), toy_dataset()
     real, (fake, _) = loop_over(exchange, spec, dataset), toy_loop(spec, dataset, workers=1)
-    pids = [info.pid for info in exchange.infos.values()]
+    pids = [info.pid for info in pool.infos.values()]
     for number in range(6):
         if number in (1, 4):
             os.kill(pids.pop(), signal.SIGKILL)
@@ -83,9 +89,10 @@ def test_workers_killed_by_a_signal_cost_no_bit(exchange):
 
 
 def test_an_error_inside_a_leaf_comes_back_with_its_traceback(exchange):
-    exchange.publish(np.zeros(3, np.float32))
-    with pytest.raises(LeafError, match=r"(?s)failed in step 7 on leaves \d to \d:\n.*in gradients\n") as caught:
-        Rounds(exchange, lambda: False).run(4, lambda version, start, stop: GradientRequest(7, version, start, stop))
+    # No random stream has a negative counter.
+    exchange.publish(make_problem(toy_spec(), toy_dataset()).layout.zeros())
+    with pytest.raises(LeafError, match=r"(?s)failed in step -1 on leaves \d to \d:\n.*in gradients\n") as caught:
+        Rounds(exchange, lambda: False).run(4, lambda version, start, stop: GradientRequest(-1, version, start, stop))
     assert "\x1b[" not in str(caught.value)
     assert list(exchange.workers) == [0, 1, 2], "the workers live"
 
@@ -95,10 +102,11 @@ def test_a_worker_that_cannot_start_is_a_clear_error():
         start(toy_spec(), toy_dataset(), 1, {**WORKER_ENVIRONMENT, "JAX_PLATFORMS": "nonsense"})
 
 
-def test_closing_ends_the_workers_processes(exchange):
-    pids = [info.pid for info in exchange.infos.values()]
-    exchange.close()
-    exchange.close()
+def test_closing_ends_the_workers_processes(exchange, pool):
+    pids = [info.pid for info in pool.infos.values()]
+    for _ in range(2):
+        exchange.close()
+        pool.close()
     for pid in pids:
         _wait_until_gone(pid)
 
