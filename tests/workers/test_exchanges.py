@@ -16,6 +16,8 @@ from shardsgd.errors import JobError, LeafError, WorkersLostError
 from shardsgd.workers.environment import WORKER_ENVIRONMENT
 from shardsgd.workers.exchange import GradientRequest
 from shardsgd.workers.pool import WorkerPool
+from shardsgd.workers.shared_memory import check_memory
+from shardsgd.workers.shared_memory_exchange import SharedMemoryExchange
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -25,16 +27,30 @@ def start(spec, dataset, workers, environment=WORKER_ENVIRONMENT):
     return WorkerPool(problem, dataset.shards, dataset.validation, workers=workers, environment=environment)
 
 
+@pytest.fixture(scope="module")
+def pool(ray_session):
+    """Workers for the tests that leave them as they were."""
+    started = start(toy_spec(), toy_dataset(), 3)
+    yield started
+    started.close()
+
+
 @pytest.fixture
-def pool():
+def own_pool():
+    """Workers for a test that kills them."""
     started = start(toy_spec(), toy_dataset(), 3)
     yield started
     started.close()
 
 
 @pytest.fixture(params=["ray", "shared_memory"])
-def exchange(request, pool):
-    opened = open_exchange(request.param, pool, make_problem(toy_spec(), toy_dataset()))
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def exchange(kind, pool):
+    opened = open_exchange(kind, pool, make_problem(toy_spec(), toy_dataset()))
     yield opened
     opened.close()
 
@@ -71,10 +87,11 @@ def test_bits_equal_those_of_one_process_and_nothing_recompiles(exchange):
     assert real.evaluate("validation") == fake.evaluate("validation")
 
 
-def test_workers_killed_by_a_signal_cost_no_bit(exchange, pool):
+def test_workers_killed_by_a_signal_cost_no_bit(kind, own_pool):
     spec, dataset = toy_spec(), toy_dataset()
+    exchange = open_exchange(kind, own_pool, make_problem(spec, dataset))
     real, (fake, _) = loop_over(exchange, spec, dataset), toy_loop(spec, dataset, workers=1)
-    pids = [info.pid for info in pool.infos.values()]
+    pids = [info.pid for info in own_pool.infos.values()]
     for number in range(6):
         if number in (1, 4):
             os.kill(pids.pop(), signal.SIGKILL)
@@ -102,11 +119,12 @@ def test_a_worker_that_cannot_start_is_a_clear_error():
         start(toy_spec(), toy_dataset(), 1, {**WORKER_ENVIRONMENT, "JAX_PLATFORMS": "nonsense"})
 
 
-def test_closing_ends_the_workers_processes(exchange, pool):
-    pids = [info.pid for info in pool.infos.values()]
+def test_closing_ends_the_workers_processes(kind, own_pool):
+    exchange = open_exchange(kind, own_pool, make_problem(toy_spec(), toy_dataset()))
+    pids = [info.pid for info in own_pool.infos.values()]
     for _ in range(2):
         exchange.close()
-        pool.close()
+        own_pool.close()
     for pid in pids:
         _wait_until_gone(pid)
 
@@ -119,3 +137,46 @@ def _wait_until_gone(pid: int) -> None:
         return
     with os.fdopen(handle) as process:
         assert select.select([process], [], [], 30)[0], f"process {pid} is still there"
+
+
+def test_waiting_costs_no_cpu(exchange, pool):
+    """Over two seconds in which nobody has anything to do; Ray's own threads get a tenth of a core at the most."""
+
+    def ticks(pid):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    def answer():
+        exchange.send(0, GradientRequest(0, 0, 0, 4))
+        while not exchange.receive(0.1):
+            pass
+
+    exchange.publish(make_problem(toy_spec(), toy_dataset()).layout.zeros())
+    answer()
+    exchange.send(1, GradientRequest(0, 0, 0, 4))
+    os.kill(pool.infos[1].pid, signal.SIGSTOP)
+    exchange.receive(0.5)
+    before = {info.pid: ticks(info.pid) for info in pool.infos.values()}
+    here = os.times()
+    exchange.receive(2.0)
+    waited = os.times()
+    os.kill(pool.infos[1].pid, signal.SIGCONT)
+    second = os.sysconf("SC_CLK_TCK")
+    assert max(ticks(pid) - start for pid, start in before.items()) <= 0.2 * second
+    assert waited.user + waited.system - here.user - here.system <= 0.2
+
+
+def test_hanging_up_ends_the_service_of_a_worker_but_not_the_worker(pool):
+    problem = make_problem(toy_spec(), toy_dataset())
+    for _ in range(3):
+        exchange = SharedMemoryExchange(pool, problem)
+        exchange.publish(problem.layout.zeros())
+        assert list(exchange.workers) == [0, 1, 2]
+        exchange.close()
+
+
+def test_memory_that_is_not_there_is_refused_with_the_numbers():
+    with pytest.raises(
+        JobError, match=r"not enough memory for 3 buffers: 1,000,000,000,000,000 bytes are needed, [\d,]+ are"
+    ):
+        check_memory(10**15, "3 buffers")
