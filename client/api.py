@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shardsgd.progress import Silent
+from shardsgd.coordinator.records import Silent
+from shardsgd.errors import InterruptedJobError
 from shardsgd.spec import JobSpec
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def train(
     spec = spec.resolved()
     folder = RunFolder(default_out(spec) if out is None else Path(out))
     dataset = load_dataset(spec)
+    if interrupted():
+        raise InterruptedJobError("interrupted before the first step")
 
     from shardsgd.coordinator.training import run_training  # noqa: PLC0415
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -15,8 +16,9 @@ import typer
 from rich.console import Console
 
 from shardsgd.api import TrainResult, default_out, train
-from shardsgd.errors import EXIT_INTERRUPTED, InputError, InterruptedJobError, ShardsgdError
-from shardsgd.progress import LiveProgress, PlainProgress, Silent, discard_output
+from shardsgd.coordinator.records import Silent, Summary, as_json
+from shardsgd.errors import EXIT_INTERRUPTED, InputError, InterruptedJobError, JobError, ShardsgdError
+from shardsgd.progress import LiveProgress, PlainProgress, discard_output
 from shardsgd.spec import JobSpec
 from shardsgd.spec_files import read_spec
 from shardsgd.summary_view import summary_table
@@ -73,7 +75,7 @@ def train_command(
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Continue the interrupted run in DIR; ends in the same bits.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")] = False,
+    json_only: Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")] = False,
 ) -> None:
     """Train in local multi-process mode, without a server."""
     with _exit_codes():
@@ -82,13 +84,13 @@ def train_command(
             raise InputError(f"--out {out}: a resumed run stays in its folder, {resume}")
         folder = resume or out or default_out(spec)
         try:
-            result = _train(spec, folder, resume=resume is not None, quiet=as_json)
-        except ShardsgdError:
-            if as_json and (folder / "summary.json").is_file():
-                _print_json(folder)
+            result = _train(spec, folder, resume=resume is not None, quiet=json_only)
+        except (JobError, InterruptedJobError) as error:
+            if json_only and error.summary is not None:
+                _print_json(error.summary)
             raise
-        if as_json:
-            _print_json(folder)
+        if json_only:
+            _print_json(result.summary)
         else:
             _Console().print(summary_table(result.summary, folder, batch_size=spec.batch.size))
 
@@ -99,7 +101,7 @@ def _spec(job: Path | None, resume: Path | None, overrides: list[str]) -> JobSpe
     path = job or Path(resume or "") / "job.toml"
     if job is None and not path.is_file():
         raise InputError(f"--resume {resume}: no run to resume here (no job.toml)")
-    return read_spec(path, overrides).resolved()
+    return read_spec(path, overrides)
 
 
 def _train(spec: JobSpec, folder: Path, *, resume: bool, quiet: bool) -> TrainResult:
@@ -111,18 +113,19 @@ def _train(spec: JobSpec, folder: Path, *, resume: bool, quiet: bool) -> TrainRe
     from shardsgd.coordinator.interrupts import interrupt_flag  # noqa: PLC0415
 
     console = _Console()
-    display = Silent() if quiet else LiveProgress(console) if console.is_interactive else PlainProgress(sys.stdout)
-    with display, interrupt_flag(_say_interrupted) as interrupted:
-        return train(spec, out=folder, resume=resume, observer=display, interrupted=interrupted)
+    display = (
+        nullcontext(Silent())
+        if quiet
+        else LiveProgress(console)
+        if console.is_interactive
+        else PlainProgress(sys.stdout)
+    )
+    with display as observer, interrupt_flag(leaving=True) as interrupted:
+        return train(spec, out=folder, resume=resume, observer=observer, interrupted=interrupted)
 
 
-def _say_interrupted() -> None:
-    # os.write, because a signal may come in the middle of a print, and Python's streams do not allow a second one inside it.
-    os.write(2, b"\ninterrupted: writing a checkpoint (again to stop at once)\n")
-
-
-def _print_json(folder: Path) -> None:
-    sys.stdout.write((folder / "summary.json").read_text(encoding="utf-8"))
+def _print_json(summary: Summary) -> None:
+    sys.stdout.write(json.dumps(as_json(summary), indent=2) + "\n")
     sys.stdout.flush()
 
 

@@ -15,6 +15,10 @@ ShardsgdError
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shardsgd.coordinator.records import Summary
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -29,7 +33,7 @@ class ShardsgdError(Exception):
 
 
 class InputError(ShardsgdError):
-    """What the user gave is wrong; nothing was started and nothing was written."""
+    """What the user gave is wrong; nothing was started."""
 
     exit_code = EXIT_INPUT
 
@@ -81,7 +85,13 @@ class ResumeError(InputError):
 
 
 class JobError(ShardsgdError):
-    """The job failed after it had started."""
+    """The job failed after it had started.
+
+    Attributes:
+        summary: how far it came; None if it failed before it could take a step.
+    """
+
+    summary: Summary | None = None
 
 
 class DivergedError(JobError):
@@ -97,6 +107,11 @@ class LeafError(JobError):
 
 
 class InterruptedJobError(ShardsgdError):
-    """The user interrupted the job; it can be resumed."""
+    """The user interrupted the job; it can be resumed.
+
+    Attributes:
+        summary: how far it came; None if it was interrupted before it could take a step.
+    """
 
     exit_code = EXIT_INTERRUPTED
+    summary: Summary | None = None

@@ -153,30 +153,6 @@ class PlainProgress:
             discard_output(self._stream)
 
 
-class Silent:
-    """An observer that shows nothing, for `--json`."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """There is nothing to clean up."""
-
-    def phase(self, text: str) -> None:
-        """Shows nothing."""
-
-    def note(self, text: str) -> None:
-        """Shows nothing."""
-
-    def step(self, record: StepRecord, pace: Pace) -> None:
-        """Shows nothing."""
-
-    def validation(self, record: ValidationRecord) -> None:
-        """Shows nothing."""
-
-
 def discard_output(stream: TextIO) -> None:
     """Sends what is still written to the stream nowhere: for a pipe whose reader has gone.
 

@@ -5,12 +5,15 @@ Bounds and choices stand here once. The texts of error messages and the table in
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shardsgd.errors import SpecError
 from shardsgd.spec_problems import cross_problems, field_problems
+
+_FILE_SUFFIXES = (".csv", ".parquet", ".npz", ".npy", ".gz")
 
 Rows = Annotated[int, Field(ge=1, le=2**31)]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
@@ -163,11 +166,19 @@ class JobSpec(Section):
             raise SpecError(spec_source, tuple(problems)) from None
 
     def resolved(self) -> JobSpec:
-        """The spec as it will run: V ≤ B (V lowered to a power of two), and at least one stop rule."""
+        """The spec as it will run: absolute paths, V ≤ B (V lowered to a power of two), and at least one stop rule."""
         changes: dict[str, Any] = {}
+        if looks_like_path(self.data.source):
+            source = str(Path(self.data.source).expanduser().resolve())
+            changes["data"] = self.data.model_copy(update={"source": source})
         if self.batch.shards > self.batch.size:
             shards = 1 << (self.batch.size.bit_length() - 1)
             changes["batch"] = self.batch.model_copy(update={"shards": shards})
         if not self.stop.model_dump(exclude_none=True):
             changes["stop"] = Stop(epochs=30)
         return self.model_copy(update=changes)
+
+
+def looks_like_path(source: str) -> bool:
+    """Whether `data.source` means a file or folder and not a bundled or synthetic set."""
+    return "/" in source or source.lower().endswith(_FILE_SUFFIXES) or "-ubyte" in source

@@ -10,9 +10,7 @@ from typing import Any
 import tomli_w
 
 from shardsgd.errors import FieldProblem, InputError, SpecError
-from shardsgd.spec import JobSpec
-
-_FILE_SUFFIXES = (".csv", ".parquet", ".npz", ".npy", ".gz")
+from shardsgd.spec import JobSpec, looks_like_path
 
 
 def read_spec(path: Path, overrides: Sequence[str] = ()) -> JobSpec:
@@ -38,19 +36,9 @@ def read_spec(path: Path, overrides: Sequence[str] = ()) -> JobSpec:
     return JobSpec(spec_source=str(path), **fields)
 
 
-def write_spec(spec: JobSpec, path: Path) -> None:
-    """Writes the spec as TOML; `read_spec` gives back an equal one."""
-    path.write_text(spec_toml(spec), encoding="utf-8")
-
-
 def spec_toml(spec: JobSpec) -> str:
     """The spec as TOML text; fields that are not set are left out."""
     return tomli_w.dumps(spec.model_dump(mode="json", exclude_none=True))
-
-
-def looks_like_path(source: str) -> bool:
-    """Whether `data.source` means a file or folder and not a bundled or synthetic set."""
-    return "/" in source or source.lower().endswith(_FILE_SUFFIXES) or "-ubyte" in source
 
 
 def _anchor_source(fields: dict[str, Any], folder: Path) -> None:
@@ -59,7 +47,7 @@ def _anchor_source(fields: dict[str, Any], folder: Path) -> None:
         return
     source = data.get("source")
     if isinstance(source, str) and looks_like_path(source):
-        data["source"] = str((folder / Path(source).expanduser()).resolve())
+        data["source"] = str(folder / Path(source).expanduser())
 
 
 def _apply(fields: dict[str, Any], override: str) -> None:
@@ -72,10 +60,7 @@ def _apply(fields: dict[str, Any], override: str) -> None:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise SpecError("--set", (FieldProblem(key, text, f"{'.'.join(path[:depth])} is a value, not a table"),))
-    value = _toml_value(text.strip())
-    if path == ["data", "source"] and isinstance(value, str) and looks_like_path(value):
-        value = str(Path(value).expanduser().resolve())
-    table[path[-1]] = value
+    table[path[-1]] = _toml_value(text.strip())
 
 
 def _toml_value(text: str) -> Any:

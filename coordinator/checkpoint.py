@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,13 @@ class Origin:
     Attributes:
         data_fingerprint: of the dataset.
         jaxlib: version.
+        numpy: version.
         device: kind of the workers' devices.
     """
 
     data_fingerprint: str
     jaxlib: str
+    numpy: str
     device: str
 
 
@@ -48,6 +51,7 @@ def save_checkpoint(folder: Path, state: TrainState, layout: Layout, origin: Ori
     scalars = {
         "step": state.step,
         "seconds": state.seconds,
+        "recoveries": state.recoveries,
         "progress": asdict(state.progress),
         "noise": _noise_json(state.noise),
     }
@@ -59,42 +63,54 @@ def save_checkpoint(folder: Path, state: TrainState, layout: Layout, origin: Ori
     return path
 
 
-def load_checkpoint(folder: Path, layout: Layout, optimizer_structure: Any) -> tuple[TrainState, Origin]:
-    """The newest state saved in a folder.
+def load_checkpoint(
+    folder: Path, layout: Layout, optimizer_structure: Any, note: Callable[[str], None]
+) -> tuple[TrainState, Origin] | None:
+    """The newest usable state saved in a folder; None if none was saved.
 
     Args:
         folder: where `save_checkpoint` wrote.
         layout: of the parameters.
         optimizer_structure: tree structure of the optimizer's state.
+        note: told of each checkpoint that is passed over because it is damaged.
 
     Raises:
-        ResumeError: there is none, or it cannot be used.
+        ResumeError: there are checkpoints, and none can be used.
     """
-    found = _checkpoints(folder)
-    if not found:
-        raise ResumeError(f"{folder}: no checkpoint to resume from")
-    path = found[-1]
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-        if metadata.get("format") != _FORMAT:
-            raise ResumeError(f"{path}: checkpoint format {metadata.get('format')}, this version reads {_FORMAT}")
-        scalars = json.loads(metadata["state"])
-        origin = Origin(**json.loads(metadata["origin"]))
-        theta = layout.fill(layout.zeros(), {entry.name: arrays[_PARAMETERS + entry.name] for entry in layout.entries})
-        leaves = [arrays[f"{_OPTIMIZER}{number}"] for number in range(optimizer_structure.num_leaves)]
-        state = TrainState(
-            step=scalars["step"],
-            theta=theta,
-            optimizer_state=jax.tree.unflatten(optimizer_structure, leaves),
-            noise=_noise(scalars["noise"]),
-            progress=Progress(**scalars["progress"]),
-            seconds=scalars["seconds"],
-        )
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise ResumeError(f"{path}: not a usable checkpoint: {error}") from None
-    return state, origin
+    problems = []
+    for path in reversed(_checkpoints(folder)):
+        try:
+            loaded = _load(path, layout, optimizer_structure)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            problems.append(f"{path}: not a usable checkpoint: {error}")
+        else:
+            for problem in problems:
+                note(problem)
+            return loaded
+    if problems:
+        raise ResumeError("; ".join(problems))
+    return None
+
+
+def _load(path: Path, layout: Layout, optimizer_structure: Any) -> tuple[TrainState, Origin]:
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+    if metadata.get("format") != _FORMAT:
+        raise ValueError(f"its format is {metadata.get('format')}, this version reads {_FORMAT}")
+    scalars = json.loads(metadata["state"])
+    theta = layout.fill(layout.zeros(), {entry.name: arrays[_PARAMETERS + entry.name] for entry in layout.entries})
+    leaves = [arrays[f"{_OPTIMIZER}{number}"] for number in range(optimizer_structure.num_leaves)]
+    state = TrainState(
+        step=scalars["step"],
+        theta=theta,
+        optimizer_state=jax.tree.unflatten(optimizer_structure, leaves),
+        noise=_noise(scalars["noise"]),
+        progress=Progress(**scalars["progress"]),
+        seconds=scalars["seconds"],
+        recoveries=scalars["recoveries"],
+    )
+    return state, Origin(**json.loads(metadata["origin"]))
 
 
 def clear_checkpoints(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -36,6 +36,7 @@ class TrainState:
         noise: gradient-noise estimates so far.
         progress: what the stop rules remember.
         seconds: wall-clock seconds in the step loop so far.
+        recoveries: worker losses survived so far.
     """
 
     step: int
@@ -44,6 +45,7 @@ class TrainState:
     noise: NoiseHistory
     progress: Progress
     seconds: float
+    recoveries: int
 
 
 class StepLoop:
@@ -79,7 +81,7 @@ class StepLoop:
         gradients = cast(Sequence[Gradients], replies)
         gradient_sum, norms = self._finish_tree(gradients)
         rows = sampling.step_rows(state.step)
-        loss = math.fsum(loss for part in gradients for loss in part.losses) / rows + self.regularizer()
+        loss = _exact_sum(loss for part in gradients for loss in part.losses) / rows + self.regularizer()
         rate = self._updater.learning_rate(state.step)
         if not math.isfinite(loss) or not math.isfinite(norms[0, sampling.shards]):
             raise self._diverged(
@@ -97,6 +99,7 @@ class StepLoop:
             noise=state.noise.after(noise),
             progress=state.progress.with_step(loss, rows),
             seconds=state.seconds + elapsed,
+            recoveries=self._rounds.recoveries,
         )
         return StepRecord(
             step=state.step,
@@ -126,6 +129,7 @@ class StepLoop:
             self.state,
             progress=self.state.progress.with_epoch(None if record is None else record.loss),
             seconds=self.state.seconds + self._clock() - started,
+            recoveries=self._rounds.recoveries,
         )
         return record
 
@@ -139,9 +143,8 @@ class StepLoop:
         )
         evaluations = cast(Sequence[Evaluations], replies)
         rows = sum(problem.split_rows(split))
-        # fsum is exact, so the order in which answers came cannot matter.
-        loss = math.fsum(loss for part in evaluations for loss in part.losses) / rows
-        hits = math.fsum(hit for part in evaluations for hit in part.hits)
+        loss = _exact_sum(loss for part in evaluations for loss in part.losses) / rows
+        hits = _exact_sum(hit for part in evaluations for hit in part.hits)
         return loss, hits / rows if problem.loss in ROW_HITS else None
 
     def regularizer(self) -> float:
@@ -162,7 +165,16 @@ class StepLoop:
         )
 
 
+def _exact_sum(values: Iterable[float]) -> float:
+    """Σ values, rounded once, so that the order in which answers came cannot matter; ±inf or NaN where it is not finite."""
+    numbers = list(values)
+    try:
+        return math.fsum(numbers)
+    except (OverflowError, ValueError):  # beyond float64, or inf − inf
+        return math.inf if all(number > -math.inf for number in numbers) else math.nan
+
+
 def initial_state(problem: Problem, updater: Updater, seed: int) -> TrainState:
     """θ_0 and everything else before the first step."""
     theta = problem.network.initialize(seed, problem.layout)
-    return TrainState(0, theta, updater.initial_state(theta), NoiseHistory(), Progress(), 0.0)
+    return TrainState(0, theta, updater.initial_state(theta), NoiseHistory(), Progress(), seconds=0.0, recoveries=0)

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from shardsgd.coordinator.checkpoint import clear_checkpoints
 from shardsgd.coordinator.files import write_atomically
-from shardsgd.coordinator.records import StepRecord, Summary, ValidationRecord
+from shardsgd.coordinator.loop import TrainState
+from shardsgd.coordinator.records import StepRecord, Summary, ValidationRecord, as_json, finite
 from shardsgd.errors import InputError, ResumeError
 from shardsgd.spec import JobSpec
 from shardsgd.spec_files import read_spec, spec_toml
 
+_STEP_FIELDS = tuple(field.name for field in fields(StepRecord))
 _RESULTS = ("summary.json", "report.html", "parameters.safetensors")
 
 
@@ -39,12 +41,8 @@ class RunFolder:
         self._metrics: IO[str] | None = None
 
     @contextmanager
-    def open(self, *, keep_steps: int | None) -> Iterator[None]:
-        """Owns the folder and its metrics.jsonl for the length of a block.
-
-        Args:
-            keep_steps: None starts afresh: what an earlier run left in the folder is removed. A number continues: metrics of
-                earlier steps are kept, later ones, which will be computed again, are dropped.
+    def lock(self) -> Iterator[None]:
+        """Owns the folder for the length of a block; makes it if it is not there.
 
         Raises:
             InputError: the folder cannot be written, or another run is writing to it.
@@ -55,31 +53,50 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"--out {self.path}: cannot be written: {error.strerror}") from None
         try:
-            # The lock is on the folder itself: no lock file to leave behind, and the kernel frees it however the run ends.
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self._flock(handle)
+            yield
+        finally:
             os.close(handle)
-            raise InputError(f"--out {self.path}: another run is writing to this folder") from None
+
+    @contextmanager
+    def record(self, spec: JobSpec, *, resumed: TrainState | None) -> Iterator[None]:
+        """Prepares the locked folder for a run, and takes its metrics for the length of a block.
+
+        Args:
+            spec: written to job.toml.
+            resumed: where the run continues: metrics from before are kept, later ones, which will be computed again, are
+                dropped. None starts afresh: what an earlier run left in the folder is removed.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
         try:
-            kept = self._kept_metrics(keep_steps) if keep_steps is not None else []
-            if keep_steps is None:
+            kept = self._kept_metrics(resumed) if resumed else []
+            if resumed is None:
                 clear_checkpoints(self.checkpoints)
             for name in _RESULTS:
                 (self.path / name).unlink(missing_ok=True)
-            self._metrics_path.write_text("".join(kept), encoding="utf-8")
-            with self._metrics_path.open("a", encoding="utf-8") as self._metrics:
-                yield
-        finally:
-            self._metrics = None
-            os.close(handle)
+            write_atomically(self.path / "job.toml", spec_toml(spec).encode())
+            write_atomically(self._metrics_path, "".join(kept).encode())
+            metrics = self._metrics_path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"--out {self.path}: cannot be written: {error}") from None
+        with metrics as self._metrics:
+            yield
+        self._metrics = None
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether an earlier run left checkpoints here from which it could go on, and has not succeeded."""
+        try:
+            state = json.loads((self.path / "summary.json").read_bytes()).get("state")
+        except (OSError, ValueError, AttributeError):
+            state = None
+        return state != "SUCCEEDED" and any(self.checkpoints.glob("step-*.safetensors"))
 
     @property
     def _metrics_path(self) -> Path:
         return self.path / "metrics.jsonl"
-
-    def write_spec(self, spec: JobSpec) -> None:
-        """job.toml."""
-        write_atomically(self.path / "job.toml", spec_toml(spec).encode())
 
     def read_spec(self) -> JobSpec:
         """The spec of an earlier run in this folder.
@@ -100,12 +117,14 @@ class RunFolder:
         else:
             values = {"loss": record.loss, "accuracy": record.accuracy}
             line = {"step": record.step, "epoch": record.epoch, "validation": values}
-        self._metrics.write(json.dumps(_finite(line), allow_nan=False) + "\n")
+        self._metrics.write(json.dumps(finite(line), allow_nan=False) + "\n")
 
-    def flush(self) -> None:
-        """Hands buffered metrics to the kernel."""
+    def flush(self, *, durable: bool = False) -> None:
+        """Hands buffered metrics to the kernel; with `durable`, to the disk."""
         assert self._metrics is not None, "the folder is open"
         self._metrics.flush()
+        if durable:
+            os.fsync(self._metrics.fileno())
 
     def read_metrics(self) -> tuple[list[StepRecord], list[ValidationRecord]]:
         """The records of metrics.jsonl, those of the run's earlier sessions included."""
@@ -117,9 +136,10 @@ class RunFolder:
                 if "validation" in record:
                     validations.append(ValidationRecord(record["step"], record["epoch"], **record["validation"]))
                 else:
+                    known = {name: record.get(name) for name in _STEP_FIELDS}
                     # What JSON could not hold was not finite.
-                    numbers = {name: math.nan for name in ("loss", "gradient_norm") if record[name] is None}
-                    steps.append(StepRecord(**record | numbers))
+                    numbers = {name: math.nan for name in ("loss", "gradient_norm") if known[name] is None}
+                    steps.append(StepRecord(**known | numbers))
         return steps, validations
 
     def write_parameters(self, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -128,10 +148,19 @@ class RunFolder:
 
     def write_summary(self, summary: Summary) -> None:
         """summary.json."""
-        write_atomically(self.path / "summary.json", (json.dumps(summary_json(summary), indent=2) + "\n").encode())
+        write_atomically(self.path / "summary.json", (json.dumps(as_json(summary), indent=2) + "\n").encode())
 
-    def _kept_metrics(self, steps: int) -> list[str]:
-        """Lines of metrics.jsonl that stand before step `steps`; a line cut off by a crash is dropped."""
+    def _flock(self, handle: int) -> None:
+        try:
+            # The lock is on the folder itself: no lock file to leave behind, and the kernel frees it however the run ends.
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"--out {self.path}: another run is writing to this folder") from None
+        except OSError as error:
+            raise InputError(f"--out {self.path}: cannot be locked: {error.strerror}") from None
+
+    def _kept_metrics(self, state: TrainState) -> list[str]:
+        """Lines of metrics.jsonl that a state has behind it; a line cut off by a crash is dropped."""
         if not self._metrics_path.is_file():
             return []
         kept = []
@@ -141,22 +170,9 @@ class RunFolder:
                     record = json.loads(line)
                 except json.JSONDecodeError:
                     break
-                if record["step"] < steps + ("validation" in record):
+                before = (
+                    record["epoch"] <= state.progress.epochs if "validation" in record else record["step"] < state.step
+                )
+                if before:
                     kept.append(line)
         return kept
-
-
-def summary_json(summary: Summary) -> dict[str, Any]:
-    """A summary as the object that is written to disk and printed by `--json`."""
-    return {field.name: _finite(getattr(summary, field.name)) for field in fields(summary)} | {
-        "gradient_noise": _finite(asdict(summary.gradient_noise))
-    }
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

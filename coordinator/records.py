@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class VariancePoint:
 
     Attributes:
         rows: how many rows were averaged.
-        measured: mean squared distance between two such averages, halved: an unbiased estimate of their variance.
+        measured: half the mean squared distance between two such averages (weighted where they differ by a row): unbiased.
         predicted: tr Σ / rows, with tr Σ from all leaves of the same steps.
     """
 
@@ -96,7 +97,7 @@ class Summary:
         seconds: wall-clock time in the step loop, over all resumes.
         samples_per_second: training rows per such second.
         workers: how many computed at the end.
-        recoveries: worker losses survived.
+        recoveries: worker losses survived, over all resumes.
         gradient_noise: what the batch size bought.
     """
 
@@ -144,3 +145,34 @@ class Observer(Protocol):
 
     def validation(self, record: ValidationRecord) -> None:
         """The held-out rows were evaluated."""
+
+
+class Silent:
+    """An observer that shows nothing."""
+
+    def phase(self, text: str) -> None:
+        """Shows nothing."""
+
+    def note(self, text: str) -> None:
+        """Shows nothing."""
+
+    def step(self, record: StepRecord, pace: Pace) -> None:
+        """Shows nothing."""
+
+    def validation(self, record: ValidationRecord) -> None:
+        """Shows nothing."""
+
+
+def as_json(summary: Summary) -> dict[str, Any]:
+    """A summary as the object of summary.json and `--json`."""
+    fields: dict[str, Any] = finite(asdict(summary))
+    return fields
+
+
+def finite(value: Any) -> Any:
+    """Anything made of dicts, sequences and numbers, with null for the NaN and infinities that JSON lacks."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

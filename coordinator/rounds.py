@@ -16,14 +16,14 @@ class Rounds:
     """Runs rounds over one exchange.
 
     Attributes:
-        recoveries: workers lost so far whose units were planned again.
+        recoveries: workers lost so far that the run survived.
     """
 
-    def __init__(self, exchange: Exchange, interrupted: Callable[[], bool]) -> None:
+    def __init__(self, exchange: Exchange, interrupted: Callable[[], bool], recoveries: int = 0) -> None:
         self._exchange = exchange
         self._interrupted = interrupted
         self._plan_version = 0
-        self.recoveries = 0
+        self.recoveries = recoveries
 
     def run(self, units: int, request: Callable[[int, int, int], Request]) -> Sequence[Reply]:
         """Answers that together hold every unit 0 … units − 1 exactly once.
@@ -47,11 +47,11 @@ class Rounds:
                 raise InterruptedJobError("interrupted")
             for event in self._exchange.receive(_POLL_S):
                 if isinstance(event, WorkerLost):
-                    self.recoveries += 1
                     lost = [asked for asked, worker in outstanding.items() if worker == event.worker]
                     for asked in lost:
                         del outstanding[asked]
                     self._dispatch(sorted((asked.start, asked.stop) for asked in lost), request, outstanding, event)
+                    self.recoveries += 1
                 elif isinstance(event, RequestFailed):
                     if event.request in outstanding:
                         raise LeafError(_failure(event))
@@ -66,6 +66,8 @@ class Rounds:
         outstanding: dict[Request, WorkerId],
         loss: WorkerLost | None = None,
     ) -> None:
+        if not missing:
+            return
         workers = self._exchange.workers
         if not workers:
             why = f"; the last one was lost: {loss.reason}" if loss else ""

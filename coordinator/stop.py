@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from shardsgd.spec import Stop
@@ -39,7 +40,7 @@ class Progress:
         """After the last step of an epoch and the evaluation of the held-out rows, if any."""
         epoch_loss = self.epoch_loss_sum / self.epoch_rows
         target = epoch_loss if validation_loss is None else validation_loss
-        better = self.best is None or target < self.best
+        better = target < (math.inf if self.best is None else self.best)
         return Progress(
             epochs=self.epochs + 1,
             epoch_loss=epoch_loss,
@@ -70,7 +71,8 @@ def stop_reason(rules: Stop, progress: Progress, *, steps: int, seconds: float) 
     if rules.target_loss is not None and progress.target is not None and progress.target <= rules.target_loss:
         return f"loss {progress.target:.6g} reached the target {rules.target_loss:g}"
     if rules.patience is not None and progress.without_better >= rules.patience:
-        return f"no better loss than {progress.best:.6g} in {rules.patience} evaluations"
+        best = math.inf if progress.best is None else progress.best
+        return f"no better loss than {best:.6g} in {rules.patience} evaluations"
     return None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -30,7 +32,7 @@ class Updater:
 
     def initial_state(self, theta: Flat) -> Any:
         """The optimizer's state before the first step."""
-        with jax.enable_x64(True):
+        with _on_the_cpu():
             return self._optimizer.init(theta)
 
     def state_structure(self, theta: Flat) -> Any:
@@ -40,16 +42,22 @@ class Updater:
 
     def update(self, theta: Flat, state: Any, gradient_sum: Flat, rows: int, rate: float) -> Updated:
         """θ_{t+1} and what goes with it, as `model.update.update_program` defines it."""
-        # x64 for this thread and this call only: the process may belong to a user with other plans for jax.
-        with jax.enable_x64(True):
+        with _on_the_cpu():
             return self._update(theta, state, gradient_sum, float(rows), rate)
 
     def regularizer(self, theta: Flat) -> float:
         """r(θ)."""
         if self._regularizer is None:
             return 0.0
-        with jax.enable_x64(True):
+        with _on_the_cpu():
             return float(self._regularizer(theta))
+
+
+@contextmanager
+def _on_the_cpu() -> Iterator[None]:
+    """The update's jax settings, for this thread and this call only: the process may belong to a user with other plans."""
+    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        yield
 
 
 def _optimizer(spec: Optimizer) -> optax.GradientTransformationExtraArgs:
@@ -58,10 +66,13 @@ def _optimizer(spec: Optimizer) -> optax.GradientTransformationExtraArgs:
 
 def _schedule(spec: Schedule) -> schedules.Schedule:
     """The schedule of a validated spec, in which the parameters of its kind are set."""
-    if spec.kind == "polynomial" and spec.power is not None:
-        return schedules.polynomial(spec.power)
-    if spec.kind == "step" and spec.factor is not None and spec.every is not None:
-        return schedules.step(spec.factor, spec.every)
-    if spec.kind == "exponential" and spec.rate is not None:
-        return schedules.exponential(spec.rate)
-    return schedules.constant()
+    match spec:
+        case Schedule(kind="constant"):
+            return schedules.constant()
+        case Schedule(kind="polynomial", power=float(power)):
+            return schedules.polynomial(power)
+        case Schedule(kind="step", factor=float(factor), every=int(every)):
+            return schedules.step(factor, every)
+        case Schedule(kind="exponential", rate=float(rate)):
+            return schedules.exponential(rate)
+    raise AssertionError(f"a schedule that validation let through: {spec}")

@@ -101,6 +101,13 @@ class Sampling:
         start, stop = self._dealt_range(step)
         return stop - start
 
+    def rows_before(self, step: int) -> int:
+        """Rows used by all steps before `step`."""
+        if self.kind == "replacement":
+            return step * self.batch
+        epochs, steps = divmod(step, self.steps_per_epoch)
+        return epochs * self.rows + steps * self.batch
+
     def leaf(self, shard: int, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The rows of one leaf, as (shard, row within that shard), each int64 of `leaf_count` entries."""
         if self.kind == "replacement":

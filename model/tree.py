@@ -73,12 +73,18 @@ def reduce_node(node: Node, known: Callable[[Node], T | None], add: Callable[[No
 
 
 def squared_norm(flat: NDArray[Any]) -> float:
-    """‖flat‖² by blocks, the blocks' sums in float64: the same bits whatever BLAS and however many threads there are."""
+    """‖flat‖²: products and sums of blocks in the buffer's dtype, the blocks' sums in float64 (all of it where that overflows).
+
+    The same bits whatever BLAS and however many threads there are. Not finite exactly if the buffer is not, short of float64's
+    own range.
+    """
     whole = flat.size // _NORM_BLOCK * _NORM_BLOCK
     blocks = flat[:whole].reshape(-1, _NORM_BLOCK)
     rest = flat[whole:]
     with np.errstate(over="ignore", invalid="ignore"):
         total = np.einsum("ij,ij->i", blocks, blocks).sum(dtype=np.float64) + np.einsum("i,i->", rest, rest)
+        if not np.isfinite(total):
+            total = np.square(flat, dtype=np.float64).sum()
     return float(total)
 
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from shardsgd.coordinator.records import GradientNoise, Pace, StepRecord, Summary, ValidationRecord
-from shardsgd.progress import LiveProgress, PlainProgress, Silent
+from shardsgd.progress import LiveProgress, PlainProgress
 from shardsgd.summary_view import summary_table
 
 WIDTHS = [40, 60, 80, 120, 200]
@@ -237,15 +237,6 @@ def test_plain_goes_quiet_when_the_reader_has_gone():
         display.step(STEP, PACE)
         display.validation(VALIDATION)
     stream.close()  # flushes what was buffered: would raise if the pipe were still in place
-
-
-def test_silent_prints_nothing(capfd):
-    with Silent() as display:
-        display.phase("starting")
-        display.note("a note")
-        display.step(STEP, PACE)
-        display.validation(VALIDATION)
-    assert capfd.readouterr() == ("", "")
 
 
 def summary(**changes):

@@ -27,7 +27,11 @@ def configure_jax() -> None:
 
 
 class RowBuffers:
-    """Memory that the rows of one program call are gathered into: x, y and the weights w of a fixed number of rows."""
+    """Memory that the rows of one program call are gathered into: x, y and the weights w of a fixed number of rows.
+
+    XLA may read a NumPy argument where it lies, also after the call has returned (whatever the dispatch flag says: seen at
+    4 MB). So the results of a call must have been waited for before its rows are written over.
+    """
 
     def __init__(self, rows: int, problem: Problem) -> None:
         self.x = np.zeros((rows, problem.network.features), problem.parameter_dtype)
@@ -57,7 +61,7 @@ class LeafComputer:
 
     def warm_up(self) -> None:
         """Compiles the leaf program before the first step."""
-        self._leaf(self._parameters(self._problem.layout.zeros()), *self._leaf_rows.mask(0))
+        _finished(self._leaf(self._parameters(self._problem.layout.zeros()), *self._leaf_rows.mask(0)))
 
     def compiled_programs(self) -> int:
         """How many programs were compiled; at most one of each kind, ever."""
@@ -85,7 +89,8 @@ class LeafComputer:
             shard, stop = node
             if stop - shard > 1:
                 return None
-            loss, gradient = self._leaf(parameters, *self._gather_leaf(shard, request.step))
+            rows = self._gather_leaf(shard, request.step)
+            loss, gradient = _finished(self._leaf(parameters, *rows))
             losses[shard - request.start] = loss
             buffer = tops.get(shard)
             if buffer is None:
@@ -108,7 +113,7 @@ class LeafComputer:
             x, y = self._rows.shard(array) if request.split == "train" else self._rows.validation()
             self._evaluation_rows.x[: stop - start] = x[start:stop]
             self._evaluation_rows.y[: stop - start] = y[start:stop]
-            results[:, i] = self._evaluate(parameters, *self._evaluation_rows.mask(stop - start))
+            results[:, i] = _finished(self._evaluate(parameters, *self._evaluation_rows.mask(stop - start)))
         return Evaluations(request, *results)
 
     def _gather_leaf(self, shard: int, step: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -127,3 +132,9 @@ class LeafComputer:
     def _new_buffer(self) -> Flat:
         self._buffers.append(self._problem.layout.zeros())
         return self._buffers[-1]
+
+
+def _finished(results: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The results of a program once they are there: from then on its arguments may be written over."""
+    ready: tuple[Any, ...] = jax.block_until_ready(results)  # type: ignore[no-untyped-call]
+    return ready

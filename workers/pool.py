@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
 from numpy.typing import NDArray
 
-from shardsgd.errors import JobError
+from shardsgd.errors import InterruptedJobError, JobError
 from shardsgd.model.layout import Flat
 from shardsgd.model.problem import Problem
 from shardsgd.workers.exchange import GradientRequest, Reply, Request, WorkerId
 
 Arrays = tuple[NDArray[Any], NDArray[Any]]
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+# How late a Ctrl-C may be noticed while workers start.
+_POLL_S = 0.1
 
 # XLA's name for the threads that compute, as the kernel shows it.
 _XLA_THREAD_NAME = "tf_XLAEigen"
@@ -105,6 +111,7 @@ class WorkerPool:
         *,
         workers: int,
         environment: Mapping[str, str],
+        interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
         """Starts the workers and waits until each has compiled the leaf program.
 
@@ -114,10 +121,15 @@ class WorkerPool:
             validation: held-out rows; arrays of 0 rows for none.
             workers: how many to start.
             environment: variables the workers' processes need.
+            interrupted: polled while waiting.
 
         Raises:
-            JobError: a worker could not be started.
+            JobError: a worker could not be started, or the cluster is too small for the workers.
+            InterruptedJobError: the user asked to stop.
         """
+        cpus = int(ray.cluster_resources().get("CPU", 0))
+        if cpus < workers:
+            raise JobError(f"workers.count = {workers}: each takes a CPU, and this Ray cluster has {cpus} in all")
         # In a list: Ray hands workers the references in it; a reference by itself it would fetch at once.
         self._rows = [ray.put(arrays) for arrays in (*shards, validation)]
         # The class's name is what `ps` shows: Ray sets the title of a process to it.
@@ -129,10 +141,10 @@ class WorkerPool:
             worker: actor.options(**options).remote(problem, self._rows) for worker in range(workers)
         }
         try:
-            infos = ray.get([actor.info.remote() for actor in self.actors.values()])
+            infos = _wait([actor.info.remote() for actor in self.actors.values()], interrupted)
         except ray.exceptions.RayError as error:
             self.close()
-            raise JobError(f"a worker could not start: {first_line(error)}") from error
+            raise JobError(f"a worker could not start: {last_line(error)}") from error
         except BaseException:
             self.close()
             raise
@@ -154,6 +166,28 @@ class WorkerPool:
         self._rows.clear()
 
 
+def _wait(references: Sequence[ray.ObjectRef[WorkerInfo]], interrupted: Callable[[], bool]) -> list[WorkerInfo]:
+    """What the workers say of themselves. In a cluster that others use too they may wait for their CPUs."""
+    waiting = list(references)
+    while waiting:
+        if interrupted():
+            raise InterruptedJobError("interrupted before the first step")
+        ready, waiting = ray.wait(waiting, num_returns=1, timeout=_POLL_S)
+        ray.get(ready)
+    infos: list[WorkerInfo] = ray.get(list(references))
+    return infos
+
+
 def first_line(error: Exception) -> str:
     """What an error of Ray says before it begins to explain."""
-    return str(error).strip().splitlines()[0]
+    return plain(error).splitlines()[0]
+
+
+def last_line(error: Exception) -> str:
+    """What an error of Ray ends with: the exception that was raised in the worker."""
+    return plain(error).splitlines()[-1]
+
+
+def plain(error: Exception) -> str:
+    """An error's text without the colours that Ray puts into it."""
+    return _ANSI.sub("", str(error)).strip()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import ray
 
 from shardsgd.model.layout import Flat
 from shardsgd.workers.exchange import Event, Reply, Request, RequestFailed, WorkerId, WorkerLost
-from shardsgd.workers.pool import WorkerPool, first_line
-
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+from shardsgd.workers.pool import WorkerPool, first_line, plain
 
 
 class RayExchange:
@@ -54,7 +51,7 @@ class RayExchange:
         try:
             reply: Reply = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
-            return RequestFailed(worker, request, _ANSI.sub("", str(error)).strip())
+            return RequestFailed(worker, request, plain(error))
         except ray.exceptions.RayError as error:
             # A dead worker fails each of its calls; the first one reports it.
             if self._actors.pop(worker, None) is None:

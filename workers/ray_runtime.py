@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import secrets
@@ -9,9 +10,10 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import ray
@@ -19,10 +21,12 @@ from ray._private import ray_constants
 from ray._private import worker as ray_worker
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
+from shardsgd.errors import JobError
 from shardsgd.workers.environment import WORKER_ENVIRONMENT
 
 _MIN_OBJECT_STORE_BYTES = 80 * 2**20  # Ray refuses less than 75 MiB
 _FOLDER_PREFIX = "shardsgd-ray-"
+_REMOVALS, _REMOVAL_PAUSE_S = 20, 0.1
 
 
 @contextmanager
@@ -36,6 +40,9 @@ def ray_runtime(*, cpus: int, object_store_bytes: int) -> Iterator[Mapping[str, 
     Args:
         cpus: that workers will ask for; may exceed the machine's.
         object_store_bytes: that shards, parameters and gradient sums will need at a time.
+
+    Raises:
+        JobError: Ray could not be started.
 
     Yields:
         The environment that workers must still be given, because their parent process does not have it.
@@ -55,25 +62,27 @@ def ray_runtime(*, cpus: int, object_store_bytes: int) -> Iterator[Mapping[str, 
         }
         cleanup.enter_context(_ray_settings(settings))
         cleanup.enter_context(_silent_listener())
-        folder = _private_folder()
-        cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder = cleanup.enter_context(_private_folder())
         cleanup.callback(ray.shutdown)
         # Workers are forked from the raylet and inherit its environment: a runtime_env would cost a second of start-up.
         with _environment(WORKER_ENVIRONMENT), _sigterm_kept(), warnings.catch_warnings():
             # Ray forks to start its processes; jax, where the caller has used it already, warns of threads that may hold locks.
             # The children exec at once.
             warnings.filterwarnings("ignore", "os.fork\\(\\) was called", RuntimeWarning)
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                num_gpus=0,
-                include_dashboard=False,
-                log_to_driver=False,
-                configure_logging=False,
-                logging_level=logging.ERROR,
-                object_store_memory=max(object_store_bytes, _MIN_OBJECT_STORE_BYTES),
-                _temp_dir=str(folder),
-            )
+            try:
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    num_gpus=0,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    configure_logging=False,
+                    logging_level=logging.ERROR,
+                    object_store_memory=max(object_store_bytes, _MIN_OBJECT_STORE_BYTES),
+                    _temp_dir=str(folder),
+                )
+            except Exception as error:  # whatever it is: Ray raises RuntimeError, ValueError, OSError and its own
+                raise JobError(f"Ray could not be started: {error}") from error
         yield {}
 
 
@@ -91,18 +100,20 @@ def _ray_settings(values: Mapping[str, str]) -> Iterator[None]:
         with _environment(values):
             read_again()
             yield
-        read_again()
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+        read_again()
 
 
 @contextmanager
 def _sigterm_kept() -> Iterator[None]:
     """Undoes what ray.init does to SIGTERM: a stack dump and an exit without cleaning up."""
     handler = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager
@@ -134,12 +145,41 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _private_folder() -> Path:
-    """A new folder for Ray's sockets and logs, readable by this user only; folders of runs that were killed are swept."""
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A folder for Ray's sockets and logs, readable by this user only, for the length of a block.
+
+    Folders of runs that were killed are swept. A lock on the folder itself tells them from those in use, also where runs cannot
+    see each other's processes.
+    """
     # Ray puts Unix sockets below it, whose paths the kernel cuts at 107 bytes: a long TMPDIR would not do.
     root = Path("/tmp")  # noqa: S108  (mkdtemp makes a folder of our own in it)
     for stale in root.glob(f"{_FOLDER_PREFIX}*"):
-        owner = stale.name.removeprefix(_FOLDER_PREFIX).split("-")[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists() and stale.stat().st_uid == os.getuid():
-            shutil.rmtree(stale, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-", dir=root))
+        _sweep(stale)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-", dir=root))
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield folder
+    finally:
+        # Ray's last processes may still write a log line while the folder goes.
+        for _ in range(_REMOVALS):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not folder.exists():
+                break
+            time.sleep(_REMOVAL_PAUSE_S)
+        os.close(handle)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes a folder whose run is gone; another run may be sweeping it too."""
+    owner = folder.name.removeprefix(_FOLDER_PREFIX).split("-")[0]
+    with suppress(OSError):
+        if Path(f"/proc/{owner}").exists() or folder.stat().st_uid != os.getuid():
+            return
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(handle)

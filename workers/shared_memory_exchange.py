@@ -41,7 +41,7 @@ from shardsgd.workers.exchange import (
     WorkerId,
     WorkerLost,
 )
-from shardsgd.workers.pool import WorkerPool, first_line
+from shardsgd.workers.pool import WorkerPool, last_line
 from shardsgd.workers.shared_memory import SharedBuffers, check_memory
 
 # kind, step, plan version, start, stop, number of the θ buffer
@@ -246,6 +246,6 @@ def _check_serving(serving: Sequence[Any], deadline: float) -> None:
     try:
         ray.get(ended)
     except ray.exceptions.RayError as error:
-        raise JobError(f"a worker could not connect: {first_line(error)}") from error
+        raise JobError(f"a worker could not connect: {last_line(error)}") from error
     if time.monotonic() > deadline:
         raise JobError(f"a worker did not connect within {_CONNECT_S:g} s")

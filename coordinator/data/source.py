@@ -15,8 +15,7 @@ from shardsgd.coordinator.data.idx import images_in, is_idx_name, read_idx
 from shardsgd.coordinator.data.parquet import parquet_files, read_parquet
 from shardsgd.coordinator.data.wording import suggestion
 from shardsgd.errors import DataError
-from shardsgd.spec import Data
-from shardsgd.spec_files import looks_like_path
+from shardsgd.spec import Data, looks_like_path
 from shardsgd.spec_problems import show
 
 _FORMATS = "a .csv, .parquet, .npz, .npy or IDX file (plain or .gz), or a folder of .parquet files or with an IDX pair"

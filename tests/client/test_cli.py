@@ -44,10 +44,10 @@ def job(tmp_path):
     return path
 
 
-def start(*arguments, cwd=None) -> subprocess.Popen:
+def start(*arguments, cwd=None, under=()) -> subprocess.Popen:
     """A run in a process group of its own, like a shell's foreground job."""
     return subprocess.Popen(
-        [SHARDSGD, *map(str, arguments)],
+        [*under, SHARDSGD, *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd, env=CLEAN, start_new_session=True,
     )  # fmt: skip
 
@@ -127,7 +127,7 @@ def test_wrong_input_ends_with_2_before_anything_is_started(job, tmp_path):
         (["missing.toml"], "missing.toml: no such job file"),
         ([], "JOB.toml is missing"),
         (["JOB", "--set", "data.source=nowhere.csv"], "nowhere.csv"),
-        (["JOB", "--set", "batch.size=1000"], "batch.size = 1000"),
+        (["JOB", "--set", "batch.size=1000", "--json", "--out", "old"], "batch.size = 1000"),
         (["JOB", "--resume", "nowhere"], "nowhere"),
         (["--resume", "nowhere"], "--resume nowhere: no run to resume"),
         (["JOB", "--workers", "0"], "workers.count = 0: must be an integer, at least 1"),
@@ -135,8 +135,10 @@ def test_wrong_input_ends_with_2_before_anything_is_started(job, tmp_path):
     ],
 )
 def test_each_wrong_input_is_a_message_and_never_a_traceback(job, tmp_path, arguments, message):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/summary.json").write_text('{"state": "SUCCEEDED"}')
     done = shardsgd("train", *[job if argument == "JOB" else argument for argument in arguments], cwd=tmp_path)
-    assert done.returncode == 2
+    assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr.replace("\n", " ")
 
 
@@ -201,14 +203,39 @@ def test_ctrl_c_while_ray_starts_leaves_nothing_behind(job, tmp_path):
     assert finish(run).returncode == 130
 
 
-def test_a_second_ctrl_c_stops_at_once_and_still_leaves_nothing_behind(job, tmp_path):
+def test_an_impatient_user_tears_nothing(job, tmp_path):
+    """Signals go on coming, through the checkpoint, the report and the end of Ray."""
     out = tmp_path / "out"
     run = endless(job, out)
     wait_for_steps(out, 5)
-    os.killpg(run.pid, signal.SIGINT)
-    assert "interrupted" in run.stderr.readline() + run.stderr.readline()
-    os.killpg(run.pid, signal.SIGINT)
+    while run.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGINT)
+        time.sleep(0.1)
     assert finish(run).returncode == 130
+    assert json.loads((out / "summary.json").read_text())["state"] == "INTERRUPTED"
+    assert (out / "report.html").is_file()
+
+
+def test_a_run_under_nohup_outlives_its_terminal(job, tmp_path):
+    run = start("train", job, "--out", tmp_path / "out", "--json", under=("nohup",))
+    wait_for_steps(tmp_path / "out", 1)
+    run.send_signal(signal.SIGHUP)
+    done = finish(run)
+    assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "SUCCEEDED")
+
+
+def test_ctrl_c_before_anything_is_started_is_no_traceback(tmp_path):
+    (tmp_path / "rows.csv").write_text("a,label\n" + "1.5,x\n2.5,y\n" * 2_000_000)
+    (tmp_path / "job.toml").write_text('[data]\nsource = "rows.csv"\n')
+    run = start("train", tmp_path / "job.toml", cwd=tmp_path)
+    while b"shardsgd-loop" not in Path(f"/proc/{run.pid}/cmdline").read_bytes():
+        time.sleep(0.01)
+    time.sleep(0.3)
+    os.killpg(run.pid, signal.SIGINT)
+    done = finish(run)
+    assert done.returncode == 130
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_killed_run_leaves_no_process_and_the_next_run_sweeps_its_folder(job, tmp_path):

@@ -174,9 +174,10 @@ def test_a_path_in_the_file_is_relative_to_the_file_and_in_an_override_to_the_cu
     job = folder / "job.toml"
     job.write_text('[data]\nsource = "rows.csv"\n')
     monkeypatch.chdir(tmp_path)
-    assert read_spec(job).data.source == str(folder / "rows.csv")
-    assert read_spec(job, ["data.source=rows.csv"]).data.source == str(tmp_path / "rows.csv")
-    assert read_spec(job, ["data.source=digits"]).data.source == "digits"
+    assert read_spec(job).resolved().data.source == str(folder / "rows.csv")
+    assert read_spec(job, ["data.source=rows.csv"]).resolved().data.source == str(tmp_path / "rows.csv")
+    assert read_spec(job, ["data.source=digits"]).resolved().data.source == "digits"
+    assert JobSpec(data={"source": "rows.csv"}).resolved().data.source == str(tmp_path / "rows.csv")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from shardsgd.coordinator.training import make_problem
 from shardsgd.coordinator.updater import Updater
 from shardsgd.errors import ResumeError
 
-ORIGIN = Origin("fingerprint", "0.10.2", "cpu")
+ORIGIN = Origin("fingerprint", "0.10.2", "2.4.6", "cpu")
 
 
 @pytest.fixture
@@ -31,10 +31,10 @@ def test_a_state_comes_back_whole_and_goes_on_in_the_same_bits(trained, tmp_path
     spec, dataset = toy_spec(), toy_dataset()
     layout, structure = structure_of(spec, dataset)
     save_checkpoint(tmp_path, trained.state, layout, ORIGIN)
-    state, origin = load_checkpoint(tmp_path, layout, structure)
+    state, origin = load_checkpoint(tmp_path, layout, structure, print)
     assert origin == ORIGIN
     assert state.theta.tobytes() == trained.state.theta.tobytes()
-    for name in ("step", "seconds", "progress", "noise"):
+    for name in ("step", "seconds", "progress", "noise", "recoveries"):
         assert getattr(state, name) == getattr(trained.state, name)
     resumed, _ = toy_loop(spec, dataset, workers=3)
     resumed.state = state
@@ -54,10 +54,24 @@ def test_only_the_newest_two_are_kept_and_nothing_temporary_stays(trained, tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def test_no_checkpoint_is_a_clear_error(tmp_path):
+def test_without_a_checkpoint_there_is_nothing_to_go_on_from(tmp_path):
     layout, structure = structure_of(toy_spec(), toy_dataset())
-    with pytest.raises(ResumeError, match="no checkpoint to resume from"):
-        load_checkpoint(tmp_path, layout, structure)
+    assert load_checkpoint(tmp_path, layout, structure, print) is None
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_named(trained, tmp_path):
+    layout, structure = structure_of(toy_spec(), toy_dataset())
+    good = save_checkpoint(tmp_path, trained.state, layout, ORIGIN)
+    before = trained.state
+    trained.step()
+    bad = save_checkpoint(tmp_path, trained.state, layout, ORIGIN)
+    bad.write_bytes(bad.read_bytes()[:100])
+    notes = []
+    state, _ = load_checkpoint(tmp_path, layout, structure, notes.append)
+    assert state.theta.tobytes() == before.theta.tobytes()
+    assert good.exists()
+    assert len(notes) == 1
+    assert notes[0].startswith(f"{bad}: not a usable checkpoint")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "not one", "other network"])
@@ -73,4 +87,4 @@ def test_an_unusable_checkpoint_is_named(damage, trained, tmp_path):
     else:
         layout, structure = structure_of(toy_spec(model={"hidden": [3]}), toy_dataset())
     with pytest.raises(ResumeError, match=f"{path.name}: not a usable checkpoint"):
-        load_checkpoint(tmp_path, layout, structure)
+        load_checkpoint(tmp_path, layout, structure, print)

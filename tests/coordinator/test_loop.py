@@ -1,7 +1,11 @@
 """The step loop, one step at a time, without Ray, sockets or sleeping."""
 
 import itertools
+import logging
+from contextlib import contextmanager
+from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 from fakes import Fault, toy_dataset, toy_loop, toy_spec
@@ -10,6 +14,22 @@ from shardsgd.coordinator.training import make_problem
 from shardsgd.errors import DivergedError, InterruptedJobError, LeafError, WorkersLostError
 
 STEPS = 6
+
+
+@contextmanager
+def caught_compilations():
+    """Names of the programs that jax compiles within a block."""
+    compiled = []
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            if "Compiling" in record.getMessage():
+                compiled.append(record.getMessage())
+
+    handler, logger = Handler(), logging.getLogger("jax")
+    logger.addHandler(handler)
+    yield compiled
+    logger.removeHandler(handler)
 
 
 def trained_bytes(spec, dataset, **options):
@@ -139,10 +159,42 @@ def test_evaluation_equals_numpy_and_does_not_depend_on_the_workers():
     assert toy_loop(spec, dataset_4, workers=1)[0].evaluate("train") == loop.evaluate("train")
 
 
+def test_finite_but_huge_losses_are_no_crash():
+    spec = toy_spec(
+        model={"kind": "linear"},
+        objective={"loss": "squared_error"},
+        batch={"size": 30, "shards": 4, "precision": "float64"},
+    )
+    dataset = toy_dataset(regression=True)
+    # Each leaf's loss sum is below float64's largest number, their sum is not.
+    for _, y in dataset.shards:
+        np.multiply(y, 1.7e153, out=y)
+    with pytest.raises(DivergedError, match="the loss is inf"):
+        toy_loop(spec, dataset)[0].step()
+
+
+def test_losses_of_workers_are_counted_only_when_survived_and_remembered():
+    faults = [Fault("kill", 0, 1), Fault("kill", 1, 3), Fault("kill", 2, 3)]
+    loop, _ = toy_loop(toy_spec(), toy_dataset(), workers=3, faults=faults)
+    for _ in range(3):
+        loop.step()
+    assert loop.state.recoveries == 1
+    with pytest.raises(WorkersLostError):
+        loop.step()
+    assert loop.state.recoveries == 1
+
+
 def test_no_program_compiles_after_its_first_call():
     loop, exchange = toy_loop(toy_spec(), toy_dataset(), workers=3)
-    for _ in range(5):
+    loop.step()
+    with jax.log_compiles(), caught_compilations() as compiled:
+        for _ in range(5):
+            loop.step()
+        # As after a resume: the optimizer's state comes from a file, not from jax.
+        state = jax.tree.map(np.asarray, loop.state.optimizer_state)
+        loop.state = replace(loop.state, optimizer_state=state)
         loop.step()
+    assert compiled == []
     assert exchange.computer.compiled_programs() == 1
     loop.evaluate("validation")
     loop.evaluate("train")

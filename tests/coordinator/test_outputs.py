@@ -1,14 +1,19 @@
 import json
 import math
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from fakes import toy_spec
 from safetensors.numpy import load_file
 
 from shardsgd.coordinator.files import write_atomically
-from shardsgd.coordinator.outputs import RunFolder, summary_json
-from shardsgd.coordinator.records import GradientNoise, StepRecord, Summary, ValidationRecord
+from shardsgd.coordinator.loop import TrainState
+from shardsgd.coordinator.outputs import RunFolder
+from shardsgd.coordinator.records import GradientNoise, StepRecord, Summary, ValidationRecord, as_json
+from shardsgd.coordinator.stop import Progress
 from shardsgd.errors import InputError
+from shardsgd.model.statistics import NoiseHistory
 
 
 def step_record(step, **changes):
@@ -25,38 +30,50 @@ def step_record(step, **changes):
     return StepRecord(**fields | changes)
 
 
+@contextmanager
+def opened(folder: RunFolder, resumed=None):
+    with folder.lock(), folder.record(toy_spec(), resumed=resumed):
+        yield folder
+
+
+def at(step: int, epochs: int) -> TrainState:
+    return TrainState(step, np.zeros(1), None, NoiseHistory(), Progress(epochs=epochs), 0.0, 0)
+
+
 def test_metrics_come_back_and_a_resume_drops_what_will_be_computed_again(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    with folder.open(keep_steps=None):
+    with opened(folder):
         for step in range(4):
             folder.append(step_record(step))
         folder.append(ValidationRecord(4, 1, 0.5, 0.9))
         folder.append(step_record(4))
-    with folder.open(keep_steps=4):
+    with opened(folder, at(4, epochs=1)):
         steps, validations = folder.read_metrics()
         assert [record.step for record in steps] == [0, 1, 2, 3]
         assert steps[0] == step_record(0)
         assert validations == [ValidationRecord(4, 1, 0.5, 0.9)]
-    with folder.open(keep_steps=3):
+    with opened(folder, at(4, epochs=0)):
         steps, validations = folder.read_metrics()
-        assert ([record.step for record in steps], validations) == ([0, 1, 2], [])
-    with folder.open(keep_steps=None):
+        assert ([record.step for record in steps], validations) == ([0, 1, 2, 3], []), "it will be evaluated again"
+    with opened(folder, at(3, epochs=0)):
+        assert [record.step for record in folder.read_metrics()[0]] == [0, 1, 2]
+    with opened(folder):
         assert folder.read_metrics() == ([], [])
 
 
 def test_a_line_cut_off_by_a_crash_does_not_stop_a_resume(tmp_path):
     folder = RunFolder(tmp_path)
-    with folder.open(keep_steps=None):
+    with opened(folder):
         folder.append(step_record(0))
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 1, "epo')
-    with folder.open(keep_steps=2):
+    with opened(folder, at(2, epochs=0)):
         assert [record.step for record in folder.read_metrics()[0]] == [0]
 
 
 def test_numbers_that_json_lacks_become_null_and_come_back_as_nan(tmp_path):
     folder = RunFolder(tmp_path)
-    with folder.open(keep_steps=None):
+    with opened(folder):
         folder.append(step_record(0, gradient_norm=math.inf))
         assert math.isnan(folder.read_metrics()[0][0].gradient_norm)
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["gradient_norm"] is None
@@ -68,22 +85,46 @@ def test_a_fresh_run_removes_what_an_earlier_one_left(tmp_path):
     for name in ("summary.json", "report.html", "parameters.safetensors", "checkpoints/step-000000001.safetensors"):
         (tmp_path / name).write_text("old")
     (tmp_path / "notes.txt").write_text("mine")
-    with folder.open(keep_steps=None):
+    with opened(folder):
         pass
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["metrics.jsonl", "notes.txt"]
+    left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["job.toml", "metrics.jsonl", "notes.txt"]
 
 
 def test_two_runs_cannot_write_to_one_folder(tmp_path):
-    with RunFolder(tmp_path).open(keep_steps=None), pytest.raises(InputError, match="another run is writing"):
-        RunFolder(tmp_path).open(keep_steps=None).__enter__()
-    with RunFolder(tmp_path).open(keep_steps=None):
+    with RunFolder(tmp_path).lock(), pytest.raises(InputError, match="another run is writing"):
+        RunFolder(tmp_path).lock().__enter__()
+    with RunFolder(tmp_path).lock():
         pass
 
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"--out .*file.*: cannot be written"):
-        RunFolder(tmp_path / "file").open(keep_steps=None).__enter__()
+        RunFolder(tmp_path / "file").lock().__enter__()
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(InputError, match=r"--out .*: cannot be written: .*report\.html"):
+        opened(RunFolder(tmp_path)).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("summary", "checkpoint", "unfinished"),
+    [
+        (None, True, True),
+        ('{"state": "INTERRUPTED"}', True, True),
+        ('{"state": "SUCCEEDED"}', True, False),
+        ("not json", True, True),
+        (None, False, False),
+    ],
+)
+def test_an_unfinished_run_is_told_from_a_finished_one(tmp_path, summary, checkpoint, unfinished):
+    folder = RunFolder(tmp_path)
+    folder.checkpoints.mkdir()
+    if checkpoint:
+        (folder.checkpoints / "step-000000001.safetensors").write_text("")
+    if summary:
+        (tmp_path / "summary.json").write_text(summary)
+    assert folder.unfinished == unfinished
 
 
 def test_files_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -119,7 +160,7 @@ def test_parameters_and_summary_are_written_as_promised(tmp_path):
         recoveries=0,
         gradient_noise=GradientNoise(None, None, None, ()),
     )
-    with folder.open(keep_steps=None):
+    with opened(folder):
         folder.write_parameters(arrays)
         folder.write_summary(summary)
     loaded = load_file(tmp_path / "parameters.safetensors")
@@ -127,7 +168,7 @@ def test_parameters_and_summary_are_written_as_promised(tmp_path):
         name: a.tobytes() for name, a in arrays.items()
     }
     written = json.loads((tmp_path / "summary.json").read_text())
-    assert written == summary_json(summary)
+    assert written == as_json(summary)
     promised = [
         "state",
         "steps",

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from shardsgd.coordinator.stop import Progress, fraction_done, stop_reason
@@ -30,6 +32,8 @@ def after_epochs(losses, validation=None):
         ({"patience": 2}, [1, 1, 1], [0.5, 0.6, 0.5], 3, 0, "no better loss than 0.5 in 2"),
         ({"patience": 2}, [1, 1, 1], [0.5, 0.6, 0.4], 3, 0, None),
         ({"patience": 2}, [0.5, 0.6, 0.7], None, 3, 0, "no better loss than 0.5"),
+        ({"patience": 2}, [1, 1, 1], [math.nan, 0.6, 0.5], 3, 0, None),
+        ({"patience": 2}, [1, 1], [math.nan, math.nan], 2, 0, "no better loss than inf"),
         ({"epochs": 9, "steps": 3}, [1], None, 3, 0, "3 steps done"),
     ],
 )
