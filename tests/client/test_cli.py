@@ -54,7 +54,12 @@ def start(*arguments, cwd=None, under=()) -> subprocess.Popen:
 
 def finish(run: subprocess.Popen) -> subprocess.CompletedProcess:
     """Waits for a run to end, and checks that it ended without a traceback and left nothing behind."""
-    stdout, stderr = (stream or "" for stream in run.communicate(timeout=100))
+    try:
+        stdout, stderr = (stream or "" for stream in run.communicate(timeout=60))
+    except subprocess.TimeoutExpired:
+        # A failed test must not slow down all that follow.
+        run.kill()
+        raise
     assert "Traceback" not in stdout + stderr
     assert left_over(run) == []
     return subprocess.CompletedProcess(run.args, run.returncode, stdout, stderr)
