@@ -17,7 +17,6 @@ from shardsgd.coordinator.loop import StepLoop, initial_state
 from shardsgd.coordinator.outputs import RunFolder
 from shardsgd.coordinator.plan import plan
 from shardsgd.coordinator.records import Observer
-from shardsgd.coordinator.report import write_report
 from shardsgd.coordinator.resume import check_same_job, resumed_state
 from shardsgd.coordinator.rounds import Rounds
 from shardsgd.coordinator.session import Outcome, Session
@@ -140,6 +139,9 @@ def _run_in(
     outcome = Session(spec, problem, loop, folder, origin, observer).run(lambda: len(exchange.workers))
 
     observer.phase("writing the report")
+    # Imported here: matplotlib takes a third of a second, which nobody should wait for before the first step.
+    from shardsgd.coordinator.report import write_report  # noqa: PLC0415
+
     steps, validations = folder.read_metrics()
     try:
         write_report(
