@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -16,12 +16,14 @@ import typer
 from rich.console import Console
 
 from shardsgd.api import TrainResult, default_out, train
-from shardsgd.coordinator.records import Silent, Summary, as_json
+from shardsgd.coordinator.interrupts import interrupt_flag
+from shardsgd.coordinator.records import Observer, Silent, Summary, as_json
 from shardsgd.errors import EXIT_INTERRUPTED, InputError, InterruptedJobError, JobError, ShardsgdError
 from shardsgd.progress import LiveProgress, PlainProgress, discard_output
 from shardsgd.spec import JobSpec
 from shardsgd.spec_files import read_spec
 from shardsgd.summary_view import summary_table
+from shardsgd.workers.environment import WORKER_ENVIRONMENT
 
 app = typer.Typer(
     name="shardsgd",
@@ -107,21 +109,16 @@ def _spec(job: Path | None, resume: Path | None, overrides: list[str]) -> JobSpe
 def _train(spec: JobSpec, folder: Path, *, resume: bool, quiet: bool) -> TrainResult:
     setproctitle.setproctitle(f"shardsgd-loop {spec.name}")
     # Before jax is imported: the coordinator computes like a worker, on the CPU and in one thread.
-    from shardsgd.workers.environment import WORKER_ENVIRONMENT  # noqa: PLC0415
-
     os.environ.update(WORKER_ENVIRONMENT)
-    from shardsgd.coordinator.interrupts import interrupt_flag  # noqa: PLC0415
-
-    console = _Console()
-    display = (
-        nullcontext(Silent())
-        if quiet
-        else LiveProgress(console)
-        if console.is_interactive
-        else PlainProgress(sys.stdout)
-    )
-    with display as observer, interrupt_flag(leaving=True) as interrupted:
+    with _display(quiet=quiet) as observer, interrupt_flag(leaving=True) as interrupted:
         return train(spec, out=folder, resume=resume, observer=observer, interrupted=interrupted)
+
+
+def _display(*, quiet: bool) -> AbstractContextManager[Observer]:
+    if quiet:
+        return nullcontext(Silent())
+    console = _Console()
+    return LiveProgress(console) if console.is_interactive else PlainProgress(sys.stdout)
 
 
 def _print_json(summary: Summary) -> None:
