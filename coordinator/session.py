@@ -17,6 +17,7 @@ from shardsgd.coordinator.pacing import Pacer
 from shardsgd.coordinator.records import GradientNoise, Observer, Summary, VariancePoint
 from shardsgd.coordinator.stop import stop_reason
 from shardsgd.errors import InterruptedJobError, JobError
+from shardsgd.formatting import plural
 from shardsgd.model.layout import parameters_sha256
 from shardsgd.model.problem import Problem
 from shardsgd.spec import JobSpec
@@ -68,8 +69,8 @@ class Session:
                 self._observer.phase("evaluating")
                 train_loss, validation = self._final_losses()
             except InterruptedJobError:
-                state, reason = "INTERRUPTED", f"interrupted after {self._loop.state.step} steps"
-                error = InterruptedJobError(reason)
+                state, reason = "INTERRUPTED", f"interrupted after {plural(self._loop.state.step, 'step')}"
+                error = InterruptedJobError(f"{reason}; continue with: shardsgd train --resume {self._folder.path}")
             except JobError as failure:
                 state, reason, error = "FAILED", str(failure), failure
         final = self._loop.state
