@@ -36,7 +36,8 @@ def trained_bytes(spec, dataset, **options):
     loop, exchange = toy_loop(spec, dataset, **options)
     for _ in range(STEPS):
         loop.step()
-    return loop.state.theta.tobytes(), exchange
+    state = loop.state
+    return (state.theta.tobytes(), repr(state.noise), repr(state.progress)), exchange
 
 
 @pytest.mark.parametrize("sampling", ["shuffle", "replacement"])

@@ -98,11 +98,12 @@ class InProcessExchange:
 
     def receive(self, timeout_s: float):
         queued, self.queue = self.queue, []
-        # What was late in the round before comes before anything of this one.
-        events, self.late = self.late, []
+        late, self.late = self.late, []
+        events = []
         for worker, request in reversed(queued) if self.reverse else queued:
             events += self._answer(worker, request)
-        return events
+        # What was late in the round before comes last, where it could replace an answer of this one.
+        return events + late
 
     def close(self) -> None:
         self.alive = []
