@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -72,7 +72,7 @@ def train_command(
         typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a field of the spec; repeatable."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for the run's files.  [default: runs/NAME]")
+        Path | None, typer.Option(metavar="DIR", help="Folder for the run's files (default: runs/NAME).")
     ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Continue the interrupted run in DIR; ends in the same bits.")
@@ -132,14 +132,19 @@ def _exit_codes() -> Iterator[None]:
     try:
         yield
     except InterruptedJobError as error:
-        typer.echo(str(error), err=True)
+        _say(str(error))
         raise typer.Exit(error.exit_code) from None
     except ShardsgdError as error:
-        typer.echo(f"error: {error}", err=True)
+        _say(f"error: {error}")
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
+        _say("interrupted")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except BrokenPipeError:
         # Whoever read our output has gone (`… | head`); the run itself is done or its files are written.
         discard_output(sys.stdout)
+
+
+def _say(message: str) -> None:
+    with suppress(OSError):  # nobody reads it where the terminal has gone
+        typer.echo(message, err=True)

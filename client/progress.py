@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
@@ -55,18 +56,21 @@ class LiveProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()
+        with suppress(OSError):  # the terminal may have gone: that must not cost the run its files
+            self._live.stop()
 
     def phase(self, text: str) -> None:
         """Shows a stage beside a spinner, until the next step."""
         self._phase = text
         self._steps = None
         if self._live.is_started:
-            self._live.refresh()  # at once: the stage may be one that keeps the drawing thread from running
+            with suppress(OSError):
+                self._live.refresh()  # at once: the stage may be one that keeps the drawing thread from running
 
     def note(self, text: str) -> None:
         """Prints a line above the live one."""
-        self._console.print(text, markup=False, highlight=False)
+        with suppress(OSError):
+            self._console.print(text, markup=False, highlight=False)
 
     def step(self, record: StepRecord, pace: Pace) -> None:
         """Shows the step's figures at the next redraw."""
@@ -149,7 +153,7 @@ class PlainProgress:
     def _write(self, text: str) -> None:
         try:
             print(text, file=self._stream, flush=True)
-        except BrokenPipeError:
+        except OSError:  # a closed pipe, a terminal that has gone
             discard_output(self._stream)
 
 

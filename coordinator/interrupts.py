@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -36,7 +36,9 @@ class InterruptFlag:
             raise KeyboardInterrupt
         self._raised = True
         # os.write: a signal may come in the middle of a print, and Python's streams do not allow a second one inside it.
-        os.write(2, b"\ninterrupted: stopping\n")
+        # It fails where the signal says that the terminal has gone; the run ends in good order all the same.
+        with suppress(OSError):
+            os.write(2, b"\ninterrupted: stopping\n")
 
 
 @contextmanager
