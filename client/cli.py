@@ -45,7 +45,7 @@ class _Console(Console):
 def main() -> None:
     """Entry point of the `shardsgd` command."""
     # A terminal without Unicode shows question marks for Σ instead of failing after hours of training.
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a TextIOWrapper, which the stubs do not say
     app()
 
 

@@ -120,7 +120,7 @@ def _field(model: type[BaseModel], path: tuple[int | str, ...]) -> FieldInfo | N
 
 def _unknown_key(model: type[BaseModel], path: tuple[int | str, ...]) -> str:
     table = _field(model, path[:-1])
-    fields = (table.annotation if table else model).model_fields  # type: ignore[union-attr]
+    fields = (table.annotation if table else model).model_fields  # type: ignore[union-attr]  # unknown keys stand in tables only
     close = difflib.get_close_matches(str(path[-1]), fields, n=1)
     hint = f"did you mean {_dotted((*path[:-1], close[0]))}? " if close else ""
     return f"unknown key; {hint}known here: {', '.join(fields)}"
@@ -136,7 +136,7 @@ def _cross_problems_beside(model: type[BaseModel], given: Mapping[str, Any], wro
         if name in kept and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
     }
     probe = model.model_construct(**tables)
-    return cross_problems(probe)  # type: ignore[arg-type]
+    return cross_problems(probe)  # type: ignore[arg-type]  # a JobSpec but for its static type
 
 
 def _dotted(path: tuple[int | str, ...]) -> str:
