@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check format lint types clean
+.PHONY: run test check format lint types bench clean
 
 run: .venv/installed
 	$(BIN)/shardsgd train examples/digits.toml
@@ -28,6 +28,10 @@ types: .venv/installed-dev
 	ln -s $(CURDIR)/client/* $(foreach folder,coordinator model protos workers,$(CURDIR)/$(folder)) build/types/shardsgd/
 	cd build/types && MYPYPATH=. $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p shardsgd
 
+# Peers and us in one alternating run: writes benchmarks/RESULTS.md. Takes long; benchmarks/README.md says how to run a part.
+bench: .venv/installed-bench
+	$(BIN)/python -m benchmarks
+
 clean:
 	rm -rf .venv build dist *.egg-info runs .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
@@ -40,4 +44,8 @@ clean:
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+.venv/installed-bench: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
@@ -46,8 +44,7 @@ class Origin:
 def save_checkpoint(folder: Path, state: TrainState, layout: Layout, origin: Origin) -> Path:
     """Writes `step-….safetensors`, durable before it has its name, and removes all but the newest two."""
     arrays = {_PARAMETERS + name: array for name, array in layout.views(state.theta).items()}
-    leaves = jax.tree.leaves(state.optimizer_state)
-    arrays |= {f"{_OPTIMIZER}{number}": np.asarray(leaf) for number, leaf in enumerate(leaves)}
+    arrays |= {f"{_OPTIMIZER}{number}": slot for number, slot in enumerate(state.optimizer_state)}
     scalars = {
         "step": state.step,
         "seconds": state.seconds,
@@ -64,14 +61,14 @@ def save_checkpoint(folder: Path, state: TrainState, layout: Layout, origin: Ori
 
 
 def load_checkpoint(
-    folder: Path, layout: Layout, optimizer_structure: Any, note: Callable[[str], None]
+    folder: Path, layout: Layout, slots: int, note: Callable[[str], None]
 ) -> tuple[TrainState, Origin] | None:
     """The newest usable state saved in a folder; None if none was saved.
 
     Args:
         folder: where `save_checkpoint` wrote.
         layout: of the parameters.
-        optimizer_structure: tree structure of the optimizer's state.
+        slots: arrays of the optimizer's state.
         note: told of each checkpoint that is passed over because it is damaged.
 
     Raises:
@@ -80,7 +77,7 @@ def load_checkpoint(
     problems = []
     for path in reversed(_checkpoints(folder)):
         try:
-            loaded = _load(path, layout, optimizer_structure)
+            loaded = _load(path, layout, slots)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             problems.append(f"{path}: not a usable checkpoint: {error}")
         else:
@@ -92,7 +89,7 @@ def load_checkpoint(
     return None
 
 
-def _load(path: Path, layout: Layout, optimizer_structure: Any) -> tuple[TrainState, Origin]:
+def _load(path: Path, layout: Layout, slots: int) -> tuple[TrainState, Origin]:
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata() or {}
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
@@ -100,11 +97,10 @@ def _load(path: Path, layout: Layout, optimizer_structure: Any) -> tuple[TrainSt
         raise ValueError(f"its format is {metadata.get('format')}, this version reads {_FORMAT}")
     scalars = json.loads(metadata["state"])
     theta = layout.fill(layout.zeros(), {entry.name: arrays[_PARAMETERS + entry.name] for entry in layout.entries})
-    leaves = [arrays[f"{_OPTIMIZER}{number}"] for number in range(optimizer_structure.num_leaves)]
     state = TrainState(
         step=scalars["step"],
         theta=theta,
-        optimizer_state=jax.tree.unflatten(optimizer_structure, leaves),
+        optimizer_state=tuple(arrays[f"{_OPTIMIZER}{number}"] for number in range(slots)),
         noise=_noise(scalars["noise"]),
         progress=Progress(**scalars["progress"]),
         seconds=scalars["seconds"],

@@ -5,22 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
 from shardsgd.coordinator.records import StepRecord, ValidationRecord
 from shardsgd.coordinator.rounds import Rounds
 from shardsgd.coordinator.stop import Progress
-from shardsgd.coordinator.updater import Updater
+from shardsgd.coordinator.update import StepUpdate, StepUpdater
 from shardsgd.errors import DivergedError
-from shardsgd.model.evaluation import chunks
+from shardsgd.model.chunks import chunks
 from shardsgd.model.layout import Flat
-from shardsgd.model.losses import ROW_HITS
 from shardsgd.model.problem import Problem, Split
+from shardsgd.model.state import StateBuffers, Updater
 from shardsgd.model.statistics import NoiseHistory, step_noise
-from shardsgd.model.tree import GradientSums, Node, reduce_node
-from shardsgd.workers.exchange import EvaluationRequest, Evaluations, Exchange, GradientRequest, Gradients
+from shardsgd.workers.exchange import EvaluationRequest, Evaluations, Exchange, GradientRequest, Gradients, WorkerId
 
 Clock = Callable[[], float]
 
@@ -31,8 +30,8 @@ class TrainState:
 
     Attributes:
         step: t, updates done.
-        theta: θ_t, flat, never changed in place.
-        optimizer_state: pytree of arrays.
+        theta: θ_t, flat. Written over by the step after the next.
+        optimizer_state: the optimizer's slots, each flat like θ, and written over likewise.
         noise: gradient-noise estimates so far.
         progress: what the stop rules remember.
         seconds: wall-clock seconds in the step loop so far.
@@ -41,7 +40,7 @@ class TrainState:
 
     step: int
     theta: Flat
-    optimizer_state: Any
+    optimizer_state: tuple[Flat, ...]
     noise: NoiseHistory
     progress: Progress
     seconds: float
@@ -56,14 +55,23 @@ class StepLoop:
     """
 
     def __init__(
-        self, problem: Problem, updater: Updater, exchange: Exchange, rounds: Rounds, clock: Clock, state: TrainState
+        self,
+        problem: Problem,
+        learning_rate: Callable[[int], float],
+        exchange: Exchange,
+        rounds: Rounds,
+        clock: Clock,
+        state: TrainState,
     ) -> None:
         self._problem = problem
-        self._updater = updater
+        self._learning_rate = learning_rate
+        self._update = StepUpdater(problem, exchange, rounds)
         self._exchange = exchange
         self._rounds = rounds
         self._clock = clock
-        self.state = state
+        # Which of the exchange's two states is θ_t's; the other one is for θ_{t+1}.
+        self._current = 0
+        self.state = _moved(state, exchange.states[0])
 
     def step(self) -> StepRecord:
         """Computes g at θ_t and makes θ_{t+1}.
@@ -74,31 +82,30 @@ class StepLoop:
         """
         started = self._clock()
         state, sampling = self.state, self._problem.sampling
-        self._exchange.publish(state.theta)
+        self._exchange.publish(self._current)
         replies = self._rounds.run(
             sampling.shards, lambda version, *leaves: GradientRequest(state.step, version, *leaves)
         )
         gradients = cast(Sequence[Gradients], replies)
-        gradient_sum, norms = self._finish_tree(gradients)
-        rows = sampling.step_rows(state.step)
-        loss = _exact_sum(loss for part in gradients for loss in part.losses) / rows + self.regularizer()
-        rate = self._updater.learning_rate(state.step)
-        if not math.isfinite(loss) or not math.isfinite(norms[0, sampling.shards]):
-            raise self._diverged(
-                rate, f"the loss is {loss:g}, the gradient's norm {norms[0, sampling.shards] ** 0.5 / rows:g}"
-            )
-        updated = self._updater.update(state.theta, state.optimizer_state, gradient_sum, rows, rate)
-        if not updated.finite:
-            raise self._diverged(rate, "the update overflows")
-        noise = step_noise(norms, [sampling.leaf_count(shard, state.step) for shard in range(sampling.shards)])
-        elapsed = self._clock() - started
+        collected = self._clock()
+        rows, rate = sampling.step_rows(state.step), self._learning_rate(state.step)
+        loss = _exact_sum(loss for part in gradients for loss in part.losses) / rows
+        if not math.isfinite(loss):
+            raise self._diverged(rate, f"the loss is {loss:g}")
+        updated = self._update.update(gradients, state.step, rate, self._current)
+        self._check_finite(updated, loss, rows, rate)
+        noise = step_noise(updated.norms, [sampling.leaf_count(shard, state.step) for shard in range(sampling.shards)])
+        self._current = 1 - self._current
+        successor = self._exchange.states[self._current]
+        ended = self._clock()
+        loss += updated.regularizer
         self.state = TrainState(
             step=state.step + 1,
-            theta=np.asarray(updated.theta),
-            optimizer_state=updated.optimizer_state,
+            theta=successor.theta,
+            optimizer_state=successor.slots,
             noise=state.noise.after(noise),
             progress=state.progress.with_step(loss, rows),
-            seconds=state.seconds + elapsed,
+            seconds=state.seconds + ended - started,
             recoveries=self._rounds.recoveries,
         )
         return StepRecord(
@@ -106,10 +113,11 @@ class StepLoop:
             epoch=state.step // sampling.steps_per_epoch,
             loss=loss,
             learning_rate=rate,
-            gradient_norm=float(updated.gradient_squared_norm) ** 0.5,
+            gradient_norm=updated.gradient_squared_norm**0.5,
             noise_trace=None if noise is None else noise.trace,
             noise_scale=self.state.noise.noise_scale,
-            step_seconds=elapsed,
+            step_seconds=ended - started,
+            **_shares(gradients, updated, collected - started, ended - collected),
         )
 
     @property
@@ -136,7 +144,7 @@ class StepLoop:
     def evaluate(self, split: Split) -> tuple[float, float | None]:
         """Mean loss (without regularizer) and accuracy (None for regression) of all rows of a split at θ_t."""
         problem, step = self._problem, self.state.step
-        self._exchange.publish(self.state.theta)
+        self._exchange.publish(self._current)
         replies = self._rounds.run(
             len(chunks(problem, split)),
             lambda version, start, stop: EvaluationRequest(step, version, start, stop, split),
@@ -145,18 +153,18 @@ class StepLoop:
         rows = sum(problem.split_rows(split))
         loss = _exact_sum(loss for part in evaluations for loss in part.losses) / rows
         hits = _exact_sum(hit for part in evaluations for hit in part.hits)
-        return loss, hits / rows if problem.loss in ROW_HITS else None
+        return loss, hits / rows if problem.classifies else None
 
     def regularizer(self) -> float:
         """r(θ_t)."""
-        return self._updater.regularizer(self.state.theta)
+        return self._update.regularizer(self.state.theta)
 
-    def _finish_tree(self, parts: Sequence[Gradients]) -> tuple[Flat, dict[Node, float]]:
-        """The root's sum, added along the tree from the workers' subtrees, and the squared norm of every node."""
-        known = {node: total for part in parts for node, total in part.sums.items()}
-        tree = GradientSums({node: norm for part in parts for node, norm in part.norms.items()})
-        root = reduce_node((0, self._problem.sampling.shards), known.get, tree.add)
-        return root, tree.norms
+    def _check_finite(self, updated: StepUpdate, loss: float, rows: int, rate: float) -> None:
+        norm = updated.norms[0, self._problem.sampling.shards] ** 0.5 / rows
+        if not math.isfinite(norm):
+            raise self._diverged(rate, f"the loss is {loss:g}, the gradient's norm {norm:g}")
+        if not updated.finite:
+            raise self._diverged(rate, "the update overflows")
 
     def _diverged(self, rate: float, what: str) -> DivergedError:
         return DivergedError(
@@ -174,7 +182,35 @@ def _exact_sum(values: Iterable[float]) -> float:
         return math.inf if all(number > -math.inf for number in numbers) else math.nan
 
 
-def initial_state(problem: Problem, updater: Updater, seed: int) -> TrainState:
+def initial_state(problem: Problem, seed: int) -> TrainState:
     """θ_0 and everything else before the first step."""
-    theta = problem.network.initialize(seed, problem.layout)
-    return TrainState(0, theta, updater.initial_state(theta), NoiseHistory(), Progress(), seconds=0.0, recoveries=0)
+    buffers = Updater(problem).buffers()
+    np.copyto(buffers.theta, problem.network.initialize(seed, problem.layout))
+    return TrainState(0, buffers.theta, buffers.slots, NoiseHistory(), Progress(), seconds=0.0, recoveries=0)
+
+
+def _moved(state: TrainState, memory: StateBuffers) -> TrainState:
+    """A state in an exchange's memory."""
+    np.copyto(memory.theta, state.theta)
+    for slot, value in zip(memory.slots, state.optimizer_state, strict=True):
+        np.copyto(slot, value)
+    return replace(state, theta=memory.theta, optimizer_state=memory.slots)
+
+
+def _shares(gradients: Sequence[Gradients], updated: StepUpdate, round_s: float, update_s: float) -> dict[str, float]:
+    """Where a step's time went, as fields of its record."""
+    parts: dict[WorkerId, list[Gradients]] = {}
+    for part in gradients:
+        parts.setdefault(part.worker, []).append(part)
+    busy = {worker: sum(part.seconds.total for part in answers) for worker, answers in parts.items()}
+    slowest = parts[max(busy, key=busy.__getitem__)]
+    total = round_s + update_s
+    idle = [total - seconds - updated.worker_seconds.get(worker, 0.0) for worker, seconds in busy.items()]
+    return {
+        "gather_seconds": sum(part.seconds.gather for part in slowest),
+        "leaf_seconds": sum(part.seconds.leaf for part in slowest),
+        "reduce_seconds": sum(part.seconds.reduce for part in slowest),
+        "exchange_seconds": round_s - max(busy.values()),
+        "update_seconds": update_s,
+        "idle_seconds": sum(idle) / len(idle),
+    }

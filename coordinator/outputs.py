@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -113,11 +113,15 @@ class RunFolder:
         """A line of metrics.jsonl."""
         assert self._metrics is not None, "the folder is open"
         if isinstance(record, StepRecord):
-            line = asdict(record)
+            line = vars(record)
         else:
             values = {"loss": record.loss, "accuracy": record.accuracy}
             line = {"step": record.step, "epoch": record.epoch, "validation": values}
-        self._metrics.write(json.dumps(finite(line), allow_nan=False) + "\n")
+        try:
+            text = json.dumps(line, allow_nan=False)
+        except ValueError:
+            text = json.dumps(finite(line), allow_nan=False)
+        self._metrics.write(text + "\n")
 
     def flush(self, *, durable: bool = False) -> None:
         """Hands buffered metrics to the kernel; with `durable`, to the disk."""

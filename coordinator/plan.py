@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from shardsgd.workers.exchange import WorkerId
 
@@ -21,10 +22,16 @@ def plan(missing: Sequence[Range], workers: Sequence[WorkerId]) -> Mapping[Worke
     Returns:
         Ranges of each worker; workers without a share are left out.
     """
+    return _plan(tuple(missing), tuple(sorted(workers)))
+
+
+@lru_cache(maxsize=64)
+def _plan(missing: tuple[Range, ...], workers: tuple[WorkerId, ...]) -> Mapping[WorkerId, tuple[Range, ...]]:
+    """`plan`, remembered: most steps are planned like the one before."""
     units = [unit for start, stop in missing for unit in range(start, stop)]
     shares: dict[WorkerId, tuple[Range, ...]] = {}
     taken = 0
-    for position, worker in enumerate(sorted(workers)):
+    for position, worker in enumerate(workers):
         size = len(units) // len(workers) + (position < len(units) % len(workers))
         if size:
             shares[worker] = _ranges(units[taken : taken + size])

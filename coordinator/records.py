@@ -19,7 +19,14 @@ class StepRecord:
         gradient_norm: ‖g‖ of the step's gradient of L.
         noise_trace: unbiased estimate of tr Σ from this step's leaves; None with fewer than two leaves.
         noise_scale: smoothed tr Σ over smoothed |G|², in rows; None while |G|² cannot be told from 0.
-        step_seconds: wall-clock seconds from plan to update.
+        step_seconds: wall-clock seconds from plan to update. Where they went, in the worker that was busy longest (None in
+            metrics of a version that did not measure it):
+        gather_seconds: its gathering of rows, as far as it was not done before the step.
+        leaf_seconds: its leaf program.
+        reduce_seconds: its adding up of gradients.
+        exchange_seconds: from plan to the last answer, beyond that worker's time: messages, wake-ups, waiting for a core.
+        update_seconds: finishing the reduction tree and updating.
+        idle_seconds: what a worker waited, on average.
     """
 
     step: int
@@ -30,6 +37,12 @@ class StepRecord:
     noise_trace: float | None
     noise_scale: float | None
     step_seconds: float
+    gather_seconds: float | None = None
+    leaf_seconds: float | None = None
+    reduce_seconds: float | None = None
+    exchange_seconds: float | None = None
+    update_seconds: float | None = None
+    idle_seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from shardsgd.coordinator.checkpoint import Origin, load_checkpoint
 from shardsgd.coordinator.loop import TrainState
 from shardsgd.coordinator.outputs import RunFolder
 from shardsgd.coordinator.records import Observer
-from shardsgd.coordinator.updater import Updater
 from shardsgd.errors import ResumeError
 from shardsgd.model.problem import Problem
+from shardsgd.model.state import Updater
 from shardsgd.spec import JobSpec
 
 # Only these may change without changing what the steps so far should have been.
@@ -31,15 +31,14 @@ def check_same_job(spec: JobSpec, folder: RunFolder) -> None:
 
 
 def resumed_state(
-    spec: JobSpec, folder: RunFolder, problem: Problem, updater: Updater, origin: Origin, observer: Observer
+    spec: JobSpec, folder: RunFolder, problem: Problem, origin: Origin, observer: Observer
 ) -> TrainState | None:
     """The state to go on from; None if the run ended before its first checkpoint, and starts again.
 
     Raises:
         ResumeError: the checkpoints are damaged, or the data has changed.
     """
-    structure = updater.state_structure(problem.layout.zeros())
-    loaded = load_checkpoint(folder.checkpoints, problem.layout, structure, observer.note)
+    loaded = load_checkpoint(folder.checkpoints, problem.layout, Updater(problem).slots, observer.note)
     if loaded is None:
         observer.note(f"{folder.path}: no checkpoint yet; the run begins again")
         return None

@@ -6,7 +6,16 @@ from collections.abc import Callable, Sequence
 
 from shardsgd.coordinator.plan import Range, plan
 from shardsgd.errors import InterruptedJobError, LeafError, WorkersLostError
-from shardsgd.workers.exchange import Exchange, Reply, Request, RequestFailed, WorkerId, WorkerLost
+from shardsgd.workers.exchange import (
+    EvaluationRequest,
+    Exchange,
+    Reply,
+    Request,
+    RequestFailed,
+    UpdateRequest,
+    WorkerId,
+    WorkerLost,
+)
 
 # How late a Ctrl-C may be noticed while waiting for workers.
 _POLL_S = 0.1
@@ -81,5 +90,11 @@ class Rounds:
 
 
 def _failure(event: RequestFailed) -> str:
-    units = f"{event.request.start} to {event.request.stop - 1}"
-    return f"worker {event.worker} failed in step {event.request.step} on leaves {units}:\n{event.traceback}"
+    request = event.request
+    units = "leaves"
+    if isinstance(request, EvaluationRequest):
+        units = f"{request.split} chunks"
+    elif isinstance(request, UpdateRequest):
+        units = "blocks"
+    where = f"{units} {request.start} to {request.stop - 1}"
+    return f"worker {event.worker} failed in step {request.step} on {where}:\n{event.traceback}"

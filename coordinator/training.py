@@ -16,15 +16,17 @@ from shardsgd.coordinator.data import Dataset
 from shardsgd.coordinator.loop import StepLoop, initial_state
 from shardsgd.coordinator.outputs import RunFolder
 from shardsgd.coordinator.plan import plan
+from shardsgd.coordinator.rates import learning_rates
 from shardsgd.coordinator.records import Observer
 from shardsgd.coordinator.resume import check_same_job, resumed_state
 from shardsgd.coordinator.rounds import Rounds
 from shardsgd.coordinator.session import Outcome, Session
-from shardsgd.coordinator.updater import Updater
 from shardsgd.errors import JobError
 from shardsgd.formatting import plural
 from shardsgd.model.networks import Network
+from shardsgd.model.optimizers import Momentum, Sgd
 from shardsgd.model.problem import Problem
+from shardsgd.model.regularizer import Regularizer
 from shardsgd.model.sampling import Sampling
 from shardsgd.model.tree import cover
 from shardsgd.spec import JobSpec
@@ -44,6 +46,8 @@ def make_problem(spec: JobSpec, dataset: Dataset) -> Problem:
         sampling=Sampling(spec.seed, dataset.rows, spec.batch.size, spec.batch.shards, spec.batch.sampling),
         precision=spec.batch.precision,
         validation_rows=0 if dataset.validation is None else len(dataset.validation[0]),
+        optimizer=Momentum(spec.optimizer.momentum) if spec.optimizer.kind == "momentum" else Sgd(),
+        regularizer=Regularizer(spec.objective.l1, spec.objective.l2),
     )
 
 
@@ -54,13 +58,13 @@ def open_exchange(kind: Literal["auto", "shared_memory", "ray"], pool: WorkerPoo
         JobError: shared memory was asked for, and a worker is on another node or memory is short.
     """
     if kind == "ray":
-        return RayExchange(pool)
+        return RayExchange(pool, problem)
     node = ray.get_runtime_context().get_node_id()
     elsewhere = [worker for worker, info in pool.infos.items() if info.node != node]
     if not elsewhere:
         return SharedMemoryExchange(pool, problem)
     if kind == "auto":
-        return RayExchange(pool)
+        return RayExchange(pool, problem)
     raise JobError(f'workers.exchange = "shared_memory": workers {elsewhere} are on other nodes than the coordinator')
 
 
@@ -111,9 +115,8 @@ def _run_in(
 ) -> Outcome:
     """The run, its folder being locked; what it opens is closed with `stack`."""
     problem = make_problem(spec, dataset)
-    updater = Updater(spec, problem.layout)
     origin = Origin(dataset.fingerprint, jaxlib.version.__version__, np.__version__, spec.workers.accelerator)
-    state = resumed_state(spec, folder, problem, updater, origin, observer) if resume else None
+    state = resumed_state(spec, folder, problem, origin, observer) if resume else None
     if not resume and folder.unfinished:
         observer.note(f"{folder.path} held an unfinished run, which --resume would have continued; it is replaced")
     stack.enter_context(folder.record(spec, resumed=state))
@@ -132,10 +135,9 @@ def _run_in(
     exchange = open_exchange(spec.workers.exchange, pool, problem)
     stack.callback(exchange.close)
 
-    # Not before Ray has forked its processes: jax warns, and rightly, of forking once its threads run.
-    state = state or initial_state(problem, updater, spec.seed)
+    state = state or initial_state(problem, spec.seed)
     rounds = Rounds(exchange, interrupted, state.recoveries)
-    loop = StepLoop(problem, updater, exchange, rounds, time.perf_counter, state)
+    loop = StepLoop(problem, learning_rates(spec), exchange, rounds, time.perf_counter, state)
     outcome = Session(spec, problem, loop, folder, origin, observer).run(lambda: len(exchange.workers))
 
     observer.phase("writing the report")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
-LossName = Literal["squared_error", "logistic", "softmax_cross_entropy"]
+from shardsgd.model.problem import LossName
+
 RowLoss = Callable[[jax.Array, jax.Array], jax.Array]
 
 

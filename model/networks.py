@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from shardsgd.model.layout import Flat, Layout
 from shardsgd.model.sampling import Stream, random_unit
 
-Activation = Literal["sigmoid", "tanh", "relu", "leaky_relu", "gelu"]
-Parameters = Mapping[str, jax.Array]
+if TYPE_CHECKING:
+    import jax
 
-# leaky_relu: slope 0.01 (Maas et al. 2013). gelu: x·Φ(x) with the exact Φ (Hendrycks & Gimpel 2016), not its tanh form.
-ACTIVATIONS: Mapping[Activation, Callable[[jax.Array], jax.Array]] = {
-    "sigmoid": jax.nn.sigmoid,
-    "tanh": jnp.tanh,
-    "relu": jax.nn.relu,
-    "leaky_relu": lambda x: jax.nn.leaky_relu(x, negative_slope=0.01),
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
-}
+Activation = Literal["sigmoid", "tanh", "relu", "leaky_relu", "gelu"]
+Parameters = Mapping[str, "jax.Array"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +49,9 @@ class Network:
 
     def apply(self, parameters: Parameters, x_BxD: jax.Array) -> jax.Array:
         """The outputs [B, outputs] for inputs [B, features], in the dtype of `x_BxD`."""
+        # Imported here: the coordinator needs networks, and half a second to import jax.
+        from shardsgd.model.activations import ACTIVATIONS  # noqa: PLC0415
+
         activate = ACTIVATIONS[self.activation]
         a = x_BxD
         for layer in range(len(self.hidden) + 1):

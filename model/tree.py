@@ -7,16 +7,12 @@ one tree, whoever adds, is what makes the sum independent of the number of worke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable, Collection, Iterator
+from functools import lru_cache
+from typing import TypeVar
 
 Node = tuple[int, int]
 T = TypeVar("T")
-
-_NORM_BLOCK = 1024
 
 
 def children(node: Node) -> tuple[Node, Node]:
@@ -26,6 +22,7 @@ def children(node: Node) -> tuple[Node, Node]:
     return (start, middle), (middle, stop)
 
 
+@lru_cache(maxsize=1024)
 def cover(start: int, stop: int, shards: int) -> tuple[Node, ...]:
     """The fewest nodes of the tree over `shards` leaves that hold exactly the leaves start … stop − 1, in order.
 
@@ -44,12 +41,24 @@ def cover(start: int, stop: int, shards: int) -> tuple[Node, ...]:
     return tuple(within((0, shards)))
 
 
-def subtree(node: Node) -> Iterator[Node]:
+@lru_cache(maxsize=1024)
+def subtree(node: Node) -> tuple[Node, ...]:
     """A node and every node below it, each before its children, left before right."""
-    yield node
-    if node[1] - node[0] > 1:
-        for child in children(node):
-            yield from subtree(child)
+    if node[1] - node[0] == 1:
+        return (node,)
+    left, right = children(node)
+    return (node, *subtree(left), *subtree(right))
+
+
+def above(tops: Collection[Node], shards: int) -> tuple[Node, ...]:
+    """The nodes that are left to add up when the sums of `tops`, which cover all leaves, are known."""
+    return _above(frozenset(tops), shards)
+
+
+@lru_cache(maxsize=1024)
+def _above(tops: frozenset[Node], shards: int) -> tuple[Node, ...]:
+    known = {node for top in tops for node in subtree(top)}
+    return tuple(node for node in subtree((0, shards)) if node not in known)
 
 
 def reduce_node(node: Node, known: Callable[[Node], T | None], add: Callable[[Node, T, T], T]) -> T:
@@ -70,46 +79,3 @@ def reduce_node(node: Node, known: Callable[[Node], T | None], add: Callable[[No
         raise KeyError(node)
     left, right = children(node)
     return add(node, reduce_node(left, known, add), reduce_node(right, known, add))
-
-
-def squared_norm(flat: NDArray[Any]) -> float:
-    """‖flat‖²: products and sums of blocks in the buffer's dtype, the blocks' sums in float64 (all of it where that overflows).
-
-    The same bits whatever BLAS and however many threads there are. Not finite exactly if the buffer is not, short of float64's
-    own range.
-    """
-    whole = flat.size // _NORM_BLOCK * _NORM_BLOCK
-    blocks = flat[:whole].reshape(-1, _NORM_BLOCK)
-    rest = flat[whole:]
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = np.einsum("ij,ij->i", blocks, blocks).sum(dtype=np.float64) + np.einsum("i,i->", rest, rest)
-        if not np.isfinite(total):
-            total = np.square(flat, dtype=np.float64).sum()
-    return float(total)
-
-
-class GradientSums:
-    """Adds gradient buffers along the tree and notes the squared norm of every node on the way.
-
-    Attributes:
-        norms: ‖Σ gradients‖² of every node seen or made so far.
-    """
-
-    def __init__(self, norms: Mapping[Node, float] | None = None) -> None:
-        self.norms: dict[Node, float] = dict(norms or {})
-
-    def leaf(self, node: Node, flat: NDArray[Any]) -> NDArray[Any]:
-        """Notes a leaf's gradient and returns it."""
-        self.norms[node] = squared_norm(flat)
-        return flat
-
-    def add(self, node: Node, left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
-        """The node's sum. Written over `left` where that is allowed, else new memory.
-
-        Always NumPy, in workers and in the coordinator: XLA may flush subnormal sums to zero.
-        """
-        # A job that diverges is found out by the root's norm, and reported once.
-        with np.errstate(over="ignore", invalid="ignore"):
-            total: NDArray[Any] = np.add(left, right, out=left if left.flags.writeable else None)
-        self.norms[node] = squared_norm(total)
-        return total

@@ -36,6 +36,13 @@ def wheel(tmp_path_factory):
     return next(folder.glob("shardsgd-*.whl"))
 
 
+def test_the_coordinator_starts_without_jax():
+    """Importing it takes half a second before the first step, and it may not be there when Ray forks."""
+    script = "import sys, shardsgd.coordinator.training; print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_the_wheel_holds_every_module_under_one_name(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import FirstWorkers
 from safetensors.numpy import load_file
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.linear_model import LogisticRegression
@@ -14,12 +15,11 @@ import shardsgd
 from shardsgd import InterruptedJobError, JobError, JobSpec, ResumeError
 from shardsgd.coordinator.data import load_dataset
 from shardsgd.coordinator.loop import StepLoop, initial_state
+from shardsgd.coordinator.rates import learning_rates
 from shardsgd.coordinator.records import Silent, as_json
 from shardsgd.coordinator.rounds import Rounds
 from shardsgd.coordinator.training import make_problem, open_exchange
-from shardsgd.coordinator.updater import Updater
 from shardsgd.workers.environment import WORKER_ENVIRONMENT
-from shardsgd.workers.exchange import Exchange
 from shardsgd.workers.pool import WorkerPool
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -70,14 +70,6 @@ class Notes(Silent):
         self._notes.append(text)
 
 
-class FirstWorkers:
-    """An exchange's first few workers; the others are left idle."""
-
-    def __init__(self, exchange: Exchange, count: int) -> None:
-        self.workers = exchange.workers[:count]
-        self.publish, self.send, self.receive = exchange.publish, exchange.send, exchange.receive
-
-
 @pytest.mark.parametrize(
     ("kind", "fields", "sampling", "size", "precision"),
     [
@@ -92,14 +84,13 @@ def test_one_to_five_workers_give_the_same_bits(kind, fields, sampling, size, pr
     spec = JobSpec(**fields | {"batch": batch}).resolved()
     dataset = load_dataset(spec)
     problem = make_problem(spec, dataset)
-    updater = Updater(spec, problem.layout)
     pool = WorkerPool(problem, dataset.shards, dataset.validation, workers=5, environment=WORKER_ENVIRONMENT)
     exchange = open_exchange(kind, pool, problem)
     results = set()
     for count in (1, 2, 3, 4, 5):
         some = FirstWorkers(exchange, count)
-        state = initial_state(problem, updater, spec.seed)
-        loop = StepLoop(problem, updater, some, Rounds(some, lambda: False), lambda: 0.0, state)
+        state = initial_state(problem, spec.seed)
+        loop = StepLoop(problem, learning_rates(spec), some, Rounds(some, lambda: False), lambda: 0.0, state)
         records = [loop.step() for _ in range(9)]
         results.add((loop.state.theta.tobytes(), loop.evaluate("train"), loop.evaluate("validation"), repr(records)))
     exchange.close()
@@ -151,12 +142,11 @@ def test_full_batch_descent_on_diabetes_follows_the_closed_form_at_every_step():
     contraction = np.eye(x.shape[1]) - 2 * rate / len(x) * x.T @ x
 
     problem = make_problem(spec, dataset)
-    updater = Updater(spec, problem.layout)
     empty = (dataset.shards[0][0][:0], dataset.shards[0][1][:0])
     pool = WorkerPool(problem, dataset.shards, empty, workers=3, environment=WORKER_ENVIRONMENT)
     exchange = open_exchange("auto", pool, problem)
     loop = StepLoop(
-        problem, updater, exchange, Rounds(exchange, lambda: False), lambda: 0.0, initial_state(problem, updater, 0)
+        problem, learning_rates(spec), exchange, Rounds(exchange, lambda: False), lambda: 0.0, initial_state(problem, 0)
     )
 
     def weights():

@@ -1,21 +1,42 @@
-"""What a worker computes: leaves and evaluation chunks, as pure functions of (θ, request)."""
+"""What a worker computes: leaves, evaluation chunks and blocks of the update, as pure functions of what they are given."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ctypes
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
-from shardsgd.model.evaluation import EVALUATION_ROWS, chunks, evaluation_program
-from shardsgd.model.layout import Flat
+from shardsgd.model.aliases import alias
+from shardsgd.model.chunks import EVALUATION_ROWS, chunks
+from shardsgd.model.evaluation import evaluation_program
+from shardsgd.model.layout import Flat, Layout
 from shardsgd.model.leaf import leaf_program
+from shardsgd.model.networks import Parameters
 from shardsgd.model.problem import Problem
-from shardsgd.model.tree import GradientSums, Node, cover, reduce_node
-from shardsgd.workers.exchange import EvaluationRequest, Evaluations, GradientRequest, Gradients, RowSource
+from shardsgd.model.state import StateBuffers, Updater
+from shardsgd.model.sums import Adder, LeafGradient, Summand
+from shardsgd.model.tree import Node, children, cover, reduce_node
+from shardsgd.workers.exchange import (
+    EvaluationRequest,
+    Evaluations,
+    GradientRequest,
+    Gradients,
+    LeafSeconds,
+    RowSource,
+    UpdateRequest,
+    Updates,
+    WorkerId,
+)
+from shardsgd.workers.rows import RowBuffers, RowGatherer
+
+# mallopt(3)
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_MAX = -4
 
 
 def configure_jax() -> None:
@@ -26,115 +47,159 @@ def configure_jax() -> None:
     jax.config.update("jax_cpu_enable_async_dispatch", False)  # type: ignore[no-untyped-call]
 
 
-class RowBuffers:
-    """Memory that the rows of one program call are gathered into: x, y and the weights w of a fixed number of rows.
+def keep_freed_memory() -> None:
+    """Has this process keep what XLA frees after each call, for the next one; where malloc is not glibc's, nothing.
 
-    XLA may read a NumPy argument where it lies, also after the call has returned (whatever the dispatch flag says: seen at
-    4 MB). So the results of a call must have been waited for before its rows are written over.
+    Given back to the kernel and asked for again, it would come zeroed and page by page: a quarter of a leaf's time at 512 rows
+    of an MLP of 784-256-128-10.
     """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version"):
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
-    def __init__(self, rows: int, problem: Problem) -> None:
-        self.x = np.zeros((rows, problem.network.features), problem.parameter_dtype)
-        self.y = np.zeros(rows, problem.label_dtype)
-        self.w = np.zeros(rows, problem.parameter_dtype)
 
-    def mask(self, count: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Zeroes all but the first `count` rows and gives them weight 0, so that no earlier call's rows leave a trace."""
-        self.x[count:] = 0
-        self.y[count:] = 0
-        self.w[:count] = 1
-        self.w[count:] = 0
-        return self.x, self.y, self.w
+def own_parameters(layout: Layout, theta: Flat) -> Parameters:
+    """θ's arrays, copied from a flat buffer that may be read-only."""
+    return {name: jnp.array(view) for name, view in layout.views(theta).items()}
 
 
 class LeafComputer:
     """Computes requests with one compiled program of each kind. Holds no state that changes an answer."""
 
-    def __init__(self, problem: Problem, rows: RowSource) -> None:
+    def __init__(self, problem: Problem, rows: RowSource, worker: WorkerId = 0) -> None:
         self._problem = problem
-        self._rows = rows
+        self._source = rows
+        self._worker = worker
         self._leaf = leaf_program(problem)
         self._evaluate = evaluation_program(problem)
-        self._leaf_rows = RowBuffers(problem.sampling.leaf_rows, problem)
+        self._updater = Updater(problem)
+        self._rows = RowGatherer(problem, rows)
         self._evaluation_rows = RowBuffers(EVALUATION_ROWS, problem)
+        self._adder = Adder(problem.layout)
+        self._names = [entry.name for entry in problem.layout.entries]
         self._buffers: list[Flat] = []
 
     def warm_up(self) -> None:
         """Compiles the leaf program before the first step."""
-        _finished(self._leaf(self._parameters(self._problem.layout.zeros()), *self._leaf_rows.mask(0)))
+        layout = self._problem.layout
+        rows = RowBuffers(self._problem.sampling.leaf_rows, self._problem)
+        _finished(self._leaf(own_parameters(layout, layout.zeros()), *rows.arguments))
 
     def compiled_programs(self) -> int:
         """How many programs were compiled; at most one of each kind, ever."""
         return sum(cast(Any, program)._cache_size() for program in (self._leaf, self._evaluate))
 
-    def gradients(self, request: GradientRequest, theta: Flat, into: Callable[[Node], Flat] | None = None) -> Gradients:
+    def shared_parameters(self, theta: Flat) -> Parameters:
+        """θ's arrays over the memory of a flat buffer, whatever it will hold; made once for a buffer."""
+        return {name: alias(view) for name, view in self._problem.layout.views(theta).items()}
+
+    def gradients(
+        self, request: GradientRequest, parameters: Parameters, into: Callable[[Node], Flat] | None = None
+    ) -> Gradients:
         """The gradient sums of the tree nodes that cover the requested leaves.
 
         Args:
             request: which leaves, of which step.
-            theta: θ, flat.
-            into: the buffer for a covering node's sum, its padding zero; by default buffers of this computer, valid until its
-                next call.
+            parameters: θ's arrays.
+            into: the buffer for a covering node's sum, its padding zero; by default this computer's own, valid until its next
+                call.
         """
-        layout = self._problem.layout
-        parameters = self._parameters(theta)
         losses = np.zeros(request.stop - request.start)
-        tree = GradientSums()
+        norms: dict[Node, float] = {}
+        seconds = _Seconds()
         free = list(self._buffers)
         nodes = cover(request.start, request.stop, self._problem.sampling.shards)
-        # A node's sum grows in the buffer of its first leaf.
-        tops = {node[0]: into(node) for node in nodes} if into else {}
 
-        def leaf(node: Node) -> Flat | None:
+        def leaf(node: Node) -> Summand | None:
             shard, stop = node
             if stop - shard > 1:
                 return None
-            rows = self._gather_leaf(shard, request.step)
-            loss, gradient = _finished(self._leaf(parameters, *rows))
+            rows = self._rows.leaf(shard, request.step)
+            seconds.spent("gather")
+            loss, gradient = _finished(self._leaf(parameters, *rows.arguments))
+            seconds.spent("leaf")
             losses[shard - request.start] = loss
-            buffer = tops.get(shard)
-            if buffer is None:
-                buffer = free.pop() if free else self._new_buffer()
-            return tree.leaf(node, layout.fill(buffer, gradient))
+            arrays = tuple([np.asarray(gradient[name]).reshape(-1) for name in self._names])
+            seconds.spent("reduce")
+            return LeafGradient(arrays)
 
-        def add(node: Node, left: Flat, right: Flat) -> Flat:
-            free.append(right)
-            return tree.add(node, left, right)
+        def buffer(node: Node) -> Flat:
+            if node in nodes and into is not None:
+                return into(node)
+            return free.pop() if free else self._new_buffer()
 
-        sums = {node: reduce_node(node, leaf, add) for node in nodes}
-        return Gradients(request, sums, tree.norms, losses)
+        def add(node: Node, left: Summand, right: Summand) -> Summand:
+            # Written over a summand where that is a buffer of ours; a covering node's sum goes to its own.
+            own = [summand for summand in (left, right) if not isinstance(summand, LeafGradient)]
+            out = own[0] if own and (node not in nodes or into is None) else buffer(node)
+            noted = self._adder.add(left, right, out)
+            norms[node] = noted.total
+            for child, summand, norm in zip(children(node), (left, right), noted[:2], strict=True):
+                if isinstance(summand, LeafGradient):
+                    norms[child] = norm  # noqa: PERF403  (what is known stays)
+            free.extend(summand for summand in own if summand is not out)
+            seconds.spent("reduce")
+            return out
 
-    def evaluations(self, request: EvaluationRequest, theta: Flat) -> Evaluations:
+        sums: dict[Node, Flat] = {}
+        for node in nodes:
+            total = reduce_node(node, leaf, add)
+            if isinstance(total, LeafGradient):
+                sums[node] = buffer(node)
+                norms[node] = self._adder.copy(total, sums[node])
+                seconds.spent("reduce")
+            else:
+                sums[node] = total
+        return Gradients(request, self._worker, sums, norms, losses, seconds.so_far())
+
+    def gather_ahead(self, step: int, shard: int) -> bool:
+        """Gathers the rows of a leaf that will probably be asked for; False once there is no room for more."""
+        return self._rows.gather_ahead(shard, step)
+
+    def evaluations(self, request: EvaluationRequest, parameters: Parameters) -> Evaluations:
         """Loss sums and hits of the requested chunks."""
-        parameters = self._parameters(theta)
         wanted = chunks(self._problem, request.split)[request.start : request.stop]
         results = np.zeros((2, len(wanted)))
+        buffers = self._evaluation_rows
         for i, (array, start, stop) in enumerate(wanted):
-            x, y = self._rows.shard(array) if request.split == "train" else self._rows.validation()
-            self._evaluation_rows.x[: stop - start] = x[start:stop]
-            self._evaluation_rows.y[: stop - start] = y[start:stop]
-            results[:, i] = _finished(self._evaluate(parameters, *self._evaluation_rows.mask(stop - start)))
+            x, y = self._source.shard(array) if request.split == "train" else self._source.validation()
+            buffers.x[: stop - start] = x[start:stop]
+            buffers.y[: stop - start] = y[start:stop]
+            buffers.mask(stop - start)
+            results[:, i] = _finished(self._evaluate(parameters, *buffers.arguments))
         return Evaluations(request, *results)
 
-    def _gather_leaf(self, shard: int, step: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        shards, rows = self._problem.sampling.leaf(shard, step)
-        for source in np.unique(shards):
-            x, y = self._rows.shard(int(source))
-            into = np.flatnonzero(shards == source)
-            self._leaf_rows.x[into] = x[rows[into]]
-            self._leaf_rows.y[into] = y[rows[into]]
-        return self._leaf_rows.mask(len(rows))
-
-    def _parameters(self, theta: Flat) -> dict[str, jax.Array]:
-        """θ's arrays, made jax's own once a request instead of once a leaf."""
-        return {name: jnp.asarray(view) for name, view in self._problem.layout.views(theta).items()}
+    def updates(
+        self, request: UpdateRequest, sums: Mapping[Node, Flat], before: StateBuffers, after: StateBuffers
+    ) -> Updates:
+        """Updates the requested blocks, from `before` to `after`, with gradient sums of nodes that cover all leaves."""
+        started = time.perf_counter()
+        blocks = range(request.start, request.stop)
+        made = self._updater.update(blocks, sums, request.rows, request.rate, before, after)
+        return Updates(request, self._worker, made, time.perf_counter() - started)
 
     def _new_buffer(self) -> Flat:
         self._buffers.append(self._problem.layout.zeros())
         return self._buffers[-1]
 
 
-def _finished(results: tuple[Any, ...]) -> tuple[Any, ...]:
+def _finished(results: Any) -> Any:
     """The results of a program once they are there: from then on its arguments may be written over."""
-    ready: tuple[Any, ...] = jax.block_until_ready(results)  # type: ignore[no-untyped-call]
-    return ready
+    return jax.block_until_ready(results)  # type: ignore[no-untyped-call]
+
+
+class _Seconds:
+    """A stopwatch that shares its time out over what a leaf is made of."""
+
+    def __init__(self) -> None:
+        self._spent = {"gather": 0.0, "leaf": 0.0, "reduce": 0.0}
+        self._since = time.perf_counter()
+
+    def spent(self, on: str) -> None:
+        now = time.perf_counter()
+        self._spent[on] += now - self._since
+        self._since = now
+
+    def so_far(self) -> LeafSeconds:
+        return LeafSeconds(**self._spent)

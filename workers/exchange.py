@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from shardsgd.model.layout import Flat
 from shardsgd.model.problem import Split
+from shardsgd.model.state import BlockUpdates, StateBuffers
 from shardsgd.model.tree import Node
 
 WorkerId = int
@@ -44,7 +45,46 @@ class EvaluationRequest:
     split: Split
 
 
-Request = GradientRequest | EvaluationRequest
+@dataclass(frozen=True)
+class UpdateRequest:
+    """Update the blocks start … stop − 1 of the state after a step. Other attributes as in `GradientRequest`.
+
+    Attributes:
+        rows: the step's Σ of weights.
+        rate: lr(t).
+        holders: nodes that together cover all leaves, and whose memory their sums lie in.
+    """
+
+    step: int
+    plan_version: int
+    start: int
+    stop: int
+    rows: int
+    rate: float
+    holders: tuple[tuple[Node, WorkerId], ...]
+
+
+Request = GradientRequest | EvaluationRequest | UpdateRequest
+
+
+@dataclass(frozen=True)
+class LeafSeconds:
+    """Where a worker's time went in answering a `GradientRequest`, in seconds.
+
+    Attributes:
+        gather: gathering rows; those gathered before the request came are not counted.
+        leaf: in the leaf program.
+        reduce: adding gradients up along the tree, and their norms.
+    """
+
+    gather: float
+    leaf: float
+    reduce: float
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return self.gather + self.leaf + self.reduce
 
 
 @dataclass(frozen=True)
@@ -53,15 +93,19 @@ class Gradients:
 
     Attributes:
         request: what was asked.
+        worker: who answers.
         sums: gradient sums of the fewest tree nodes that hold the leaves asked for.
         norms: ‖sum‖² of those nodes and of every node below them.
         losses: [stop − start] float64, loss sum of each leaf.
+        seconds: where the time went.
     """
 
     request: GradientRequest
+    worker: WorkerId
     sums: Mapping[Node, Flat]
     norms: Mapping[Node, float]
     losses: NDArray[np.float64]
+    seconds: LeafSeconds
 
 
 @dataclass(frozen=True)
@@ -79,7 +123,24 @@ class Evaluations:
     hits: NDArray[np.float64]
 
 
-Reply = Gradients | Evaluations
+@dataclass(frozen=True)
+class Updates:
+    """Answer to an `UpdateRequest`; the blocks themselves lie in the exchange's other state.
+
+    Attributes:
+        request: what was asked.
+        worker: who answers.
+        made: norms and figures of the blocks.
+        seconds: the worker's time.
+    """
+
+    request: UpdateRequest
+    worker: WorkerId
+    made: BlockUpdates
+    seconds: float
+
+
+Reply = Gradients | Evaluations | Updates
 
 
 @dataclass(frozen=True)
@@ -103,14 +164,22 @@ Event = Reply | WorkerLost | RequestFailed
 
 
 class Exchange(Protocol):
-    """One transport's coordinator side. Implementations differ in speed, never in bits."""
+    """One transport's coordinator side. Implementations differ in speed, never in bits.
+
+    Attributes:
+        states: memory for two versions of the training state, used in turn: the one that is published, and its successor.
+        updates: whether workers can update too: they read each other's sums, and write the successor where it is wanted.
+    """
+
+    states: tuple[StateBuffers, StateBuffers]
+    updates: bool
 
     @property
     def workers(self) -> Sequence[WorkerId]:
         """The workers that can be sent requests now, ascending."""
 
-    def publish(self, theta: Flat) -> None:
-        """Makes θ what requests sent from now on are computed with. `theta` is not changed by anybody afterwards."""
+    def publish(self, number: int) -> None:
+        """Makes θ of state 0 or 1 what requests sent from now on are computed with. It does not change before the next call."""
 
     def send(self, worker: WorkerId, request: Request) -> None:
         """Asks a worker. Its answer, or its loss, will be received."""

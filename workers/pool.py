@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from shardsgd.errors import InterruptedJobError, JobError
 from shardsgd.model.layout import Flat
 from shardsgd.model.problem import Problem
-from shardsgd.workers.exchange import GradientRequest, Reply, Request, WorkerId
+from shardsgd.workers.exchange import EvaluationRequest, GradientRequest, Reply, WorkerId
 
 Arrays = tuple[NDArray[Any], NDArray[Any]]
 
@@ -45,13 +45,15 @@ class WorkerInfo(NamedTuple):
 class GradientWorker:
     """A Ray actor that computes leaves. Owns no state that cannot be rebuilt: any worker can answer any request."""
 
-    def __init__(self, problem: Problem, rows: Sequence[ray.ObjectRef[Arrays]]) -> None:
+    def __init__(self, worker: WorkerId, problem: Problem, rows: Sequence[ray.ObjectRef[Arrays]]) -> None:
         # Imported here, in the worker's process: jax reads its environment when it is imported.
-        from shardsgd.workers.compute import LeafComputer, configure_jax  # noqa: PLC0415
+        from shardsgd.workers.compute import LeafComputer, configure_jax, keep_freed_memory  # noqa: PLC0415
 
         configure_jax()
+        keep_freed_memory()
+        self._worker = worker
         self._problem = problem
-        self._computer = LeafComputer(problem, ObjectStoreRows(rows))
+        self._computer = LeafComputer(problem, ObjectStoreRows(rows), worker)
         self._computer.warm_up()
 
     def info(self) -> WorkerInfo:
@@ -60,17 +62,20 @@ class GradientWorker:
         threads = sum(name == _XLA_THREAD_NAME for name in names)
         return WorkerInfo(os.getpid(), ray.get_runtime_context().get_node_id(), threads)
 
-    def compute(self, request: Request, theta: Flat) -> Reply:
+    def compute(self, request: GradientRequest | EvaluationRequest, theta: Flat) -> Reply:
         """Answers a request at θ (the ray exchange)."""
-        if isinstance(request, GradientRequest):
-            return self._computer.gradients(request, theta)
-        return self._computer.evaluations(request, theta)
+        from shardsgd.workers.compute import own_parameters  # noqa: PLC0415
 
-    def serve(self, address: str, worker: WorkerId) -> None:
+        parameters = own_parameters(self._problem.layout, theta)
+        if isinstance(request, EvaluationRequest):
+            return self._computer.evaluations(request, parameters)
+        return self._computer.gradients(request, parameters)
+
+    def serve(self, address: str) -> None:
         """Answers requests until the coordinator hangs up (the shared-memory exchange)."""
         from shardsgd.workers.shared_memory_exchange import serve  # noqa: PLC0415
 
-        serve(address, worker, self._problem, self._computer)
+        serve(address, self._worker, self._problem, self._computer)
 
 
 class ObjectStoreRows:
@@ -138,7 +143,7 @@ class WorkerPool:
         if environment:
             options["runtime_env"] = {"env_vars": dict(environment)}
         self.actors: dict[WorkerId, Any] = {
-            worker: actor.options(**options).remote(problem, self._rows) for worker in range(workers)
+            worker: actor.options(**options).remote(worker, problem, self._rows) for worker in range(workers)
         }
         try:
             infos = _wait([actor.info.remote() for actor in self.actors.values()], interrupted)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import ray
 
 from shardsgd.model.layout import Flat
+from shardsgd.model.problem import Problem
+from shardsgd.model.state import Updater
 from shardsgd.workers.exchange import Event, Reply, Request, RequestFailed, WorkerId, WorkerLost
 from shardsgd.workers.pool import WorkerPool, first_line, plain
 
@@ -14,7 +16,12 @@ from shardsgd.workers.pool import WorkerPool, first_line, plain
 class RayExchange:
     """Coordinator side: each request is a call of a worker's actor, its answer an object."""
 
-    def __init__(self, pool: WorkerPool) -> None:
+    # Workers have no memory in common that they could write.
+    updates = False
+
+    def __init__(self, pool: WorkerPool, problem: Problem) -> None:
+        updater = Updater(problem)
+        self.states = (updater.buffers(), updater.buffers())
         self._actors = pool.actors
         self._theta: ray.ObjectRef[Flat] | None = None
         self._pending: dict[ray.ObjectRef[Reply], tuple[WorkerId, Request]] = {}
@@ -24,9 +31,9 @@ class RayExchange:
         """The workers that can be sent requests now, ascending."""
         return sorted(self._actors)
 
-    def publish(self, theta: Flat) -> None:
+    def publish(self, number: int) -> None:
         """Puts θ into the object store, once for all workers."""
-        self._theta = ray.put(theta)
+        self._theta = ray.put(self.states[number].theta)
 
     def send(self, worker: WorkerId, request: Request) -> None:
         """Calls a worker's actor."""

@@ -12,21 +12,26 @@ import numpy as np
 from shardsgd.errors import JobError
 from shardsgd.model.layout import Flat, Layout
 
+_CGROUP = Path("/sys/fs/cgroup")
+
 
 class SharedBuffers:
-    """Flat parameter or gradient buffers side by side in one anonymous file (memfd), each on a page of its own.
+    """Flat buffers side by side in one anonymous file (memfd), each on a page of its own.
 
     Pages take memory only once they are written to.
 
     Attributes:
         fd: the file; belongs to this object until `close`.
+        count: of the buffers.
     """
 
     def __init__(self, fd: int, layout: Layout, count: int) -> None:
         self.fd = fd
+        self.count = count
         self._layout = layout
         self._stride = _stride(layout)
         self._memory = mmap.mmap(fd, self._stride * count)
+        self._buffers: dict[int, Flat] = {}
 
     @classmethod
     def create(cls, layout: Layout, count: int) -> Self:
@@ -36,14 +41,17 @@ class SharedBuffers:
         return cls(fd, layout, count)
 
     def buffer(self, number: int) -> Flat:
-        """One buffer, as a view of the shared memory."""
-        view: np.ndarray[Any, Any] = np.frombuffer(
-            self._memory, self._layout.dtype, self._layout.length, number * self._stride
-        )
-        return view
+        """One buffer, as a view of the shared memory; the same array every time."""
+        if number not in self._buffers:
+            view: np.ndarray[Any, Any] = np.frombuffer(
+                self._memory, self._layout.dtype, self._layout.length, number * self._stride
+            )
+            self._buffers[number] = view
+        return self._buffers[number]
 
     def close(self) -> None:
         """Closes the descriptor, once; the memory goes with the last view of it."""
+        self._buffers.clear()
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -59,7 +67,20 @@ def check_memory(needed: int, what: str) -> None:
     Raises:
         JobError: naming the bytes needed and free.
     """
-    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-    free = int(lines["MemAvailable"].split()[0]) * 1024
+    free = min(_free_of_the_machine(), _free_of_the_cgroup())
     if needed > free:
         raise JobError(f"not enough memory for {what}: {needed:,} bytes are needed, {free:,} are free")
+
+
+def _free_of_the_machine() -> int:
+    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024
+
+
+def _free_of_the_cgroup(folder: Path = _CGROUP) -> float:
+    """What a container's limit leaves (cgroup v2, as seen from inside); infinite where there is none."""
+    try:
+        limit, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
+    except OSError:
+        return float("inf")
+    return float("inf") if limit == "max" else max(0, int(limit) - int(used))

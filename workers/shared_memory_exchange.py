@@ -1,81 +1,84 @@
 """The shared-memory exchange, for workers on the coordinator's node: both ends.
 
-θ and each worker's gradient sums lie in memory without a name. A Unix socket for each worker carries the few bytes of requests
-and answers, wakes whoever waits, and by closing reports a death at once. The socket's address is in the abstract namespace, so
-there is no file either: `kill -9` leaves nothing.
+The training state and every worker's gradient sums lie in memory without a name, which all of them see. A Unix socket for each
+worker carries the few bytes of requests and answers, wakes whoever waits, and by closing reports a death at once. The socket's
+address is in the abstract namespace, so there is no file either: `kill -9` leaves nothing.
 
-θ has two buffers, used in turn: a worker that still computes an older step reads memory that nobody writes until its answer no
-longer counts. The sum of tree node (a, b) lies in the worker's buffer a, so the requests of one step never meet.
+The state has two versions, used in turn: a worker that still computes an older step reads memory that nobody writes until its
+answer no longer counts. The sum of tree node (a, b) lies in the worker's buffer a, so the requests of one step never meet.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import select
 import selectors
 import socket
 import struct
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import ray
 
 from shardsgd.errors import JobError
-from shardsgd.model.evaluation import chunks
+from shardsgd.model.chunks import chunks
 from shardsgd.model.layout import Flat
-from shardsgd.model.problem import Problem, Split
-from shardsgd.model.tree import cover, subtree
-from shardsgd.workers.compute import LeafComputer
+from shardsgd.model.problem import Problem
+from shardsgd.model.state import StateBuffers, Updater
+from shardsgd.model.tree import Node
+from shardsgd.workers import wire
 from shardsgd.workers.exchange import (
     EvaluationRequest,
-    Evaluations,
     Event,
     GradientRequest,
-    Gradients,
+    Reply,
     Request,
     RequestFailed,
+    UpdateRequest,
     WorkerId,
     WorkerLost,
 )
 from shardsgd.workers.pool import WorkerPool, last_line
 from shardsgd.workers.shared_memory import SharedBuffers, check_memory
 
-# kind, step, plan version, start, stop, number of the θ buffer
-_HEADER = struct.Struct("<BqqqqB")
-_KINDS: tuple[Split | None, ...] = (None, "train", "validation")  # gradients, or evaluations of a split
-_FAILED = 0x80  # beside the kind, in an answer: a traceback follows
-_LONGEST_TRACEBACK = 32_000
+if TYPE_CHECKING:
+    from shardsgd.workers.compute import LeafComputer
+
 _HELLO = struct.Struct("<q")  # the worker's number
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
-_THETA_BUFFERS = 2
 _CONNECT_S = 30.0
 
 
 class SharedMemoryExchange:
     """Coordinator side."""
 
+    updates = True
+
     def __init__(self, pool: WorkerPool, problem: Problem) -> None:
         """Connects to every worker of the pool.
 
         Raises:
-            JobError: a worker did not connect, or there is not enough memory for θ and the gradient sums.
+            JobError: a worker did not connect, or there is not enough memory for the training state and the gradient sums.
         """
         self._problem = problem
-        layout, shards = problem.layout, problem.sampling.shards
-        buffers = _THETA_BUFFERS + min(shards, 2 * len(pool.actors))
-        check_memory(buffers * layout.nbytes, f"{buffers} buffers of {layout.parameters:,} parameters")
-        # An answer holds the norms of < 2V nodes and the losses of V leaves, or two numbers a chunk, or a traceback.
-        chunk_counts = (len(chunks(problem, "train")), len(chunks(problem, "validation")))
-        self._longest_answer = _HEADER.size + max(8 * 3 * shards, 8 * 2 * max(chunk_counts), _LONGEST_TRACEBACK)
-        self._theta = SharedBuffers.create(layout, _THETA_BUFFERS)
-        self._published: Flat | None = None
-        self._current = 0
-        self._sums: dict[WorkerId, SharedBuffers] = {}
+        layout, shards, workers = problem.layout, problem.sampling.shards, len(pool.actors)
+        state_buffers = 2 * (1 + Updater(problem).slots)
+        needed = state_buffers + min(shards, 2 * workers)
+        check_memory(needed * layout.nbytes, f"{needed} buffers of {layout.parameters:,} parameters")
+        self._longest_answer = wire.longest_answer(
+            problem, max(len(chunks(problem, split)) for split in ("train", "validation"))
+        )
+        self._state = SharedBuffers.create(layout, state_buffers)
+        self._sums = SharedBuffers.create(layout, shards * (1 + max(pool.actors)))
+        self.states = _states(self._state, state_buffers)
+        self._published = 0
         self._sockets: dict[WorkerId, socket.socket] = {}
+        self._unanswered: dict[WorkerId, dict[wire.Key, Request]] = {worker: {} for worker in pool.actors}
         self._selector = selectors.DefaultSelector()
         self._undelivered: list[Event] = []
         try:
@@ -89,17 +92,15 @@ class SharedMemoryExchange:
         """The workers that can be sent requests now, ascending."""
         return sorted(self._sockets)
 
-    def publish(self, theta: Flat) -> None:
-        """Copies θ into the buffer that the last θ is not in."""
-        if theta is not self._published:
-            self._current = (self._current + 1) % _THETA_BUFFERS
-            np.copyto(self._theta.buffer(self._current), theta)
-            self._published = theta
+    def publish(self, number: int) -> None:
+        """Says which of the two states requests are about; nothing is copied."""
+        self._published = number
 
     def send(self, worker: WorkerId, request: Request) -> None:
         """Sends a worker a few bytes."""
+        self._unanswered[worker][wire.key(request)] = request
         try:
-            self._sockets[worker].send(_header(request, self._current))
+            self._sockets[worker].send(wire.pack_request(request, self._published))
         except OSError:
             self._undelivered.append(self._lose(worker))
 
@@ -114,8 +115,8 @@ class SharedMemoryExchange:
         self._selector.close()
         for connection in self._sockets.values():
             connection.close()
-        for buffers in (self._theta, *self._sums.values()):
-            buffers.close()
+        self._state.close()
+        self._sums.close()
         self._sockets.clear()
 
     def _connect(self, pool: WorkerPool) -> None:
@@ -125,7 +126,7 @@ class SharedMemoryExchange:
             listener.bind(address)
             listener.listen(len(pool.actors))
             listener.settimeout(0.1)
-            serving = [actor.serve.remote(address, worker) for worker, actor in pool.actors.items()]
+            serving = [actor.serve.remote(address) for actor in pool.actors.values()]
             deadline = time.monotonic() + _CONNECT_S
             while len(self._sockets) < len(pool.actors):
                 try:
@@ -136,16 +137,14 @@ class SharedMemoryExchange:
                     self._welcome(connection)
 
     def _welcome(self, connection: socket.socket) -> None:
-        """Hands a worker its memory; hangs up on whoever belongs to another user."""
+        """Hands a worker the memory; hangs up on whoever belongs to another user."""
         if _peer_uid(connection) != os.getuid():
             connection.close()
             return
         connection.settimeout(_CONNECT_S)
         (worker,) = _HELLO.unpack(connection.recv(_HELLO.size))
-        sums = SharedBuffers.create(self._problem.layout, self._problem.sampling.shards)
-        socket.send_fds(connection, [b"\0"], [self._theta.fd, sums.fd])
+        socket.send_fds(connection, [_HELLO.pack(self._sums.count)], [self._state.fd, self._sums.fd])
         connection.settimeout(None)
-        self._sums[worker] = sums
         self._sockets[worker] = connection
         self._selector.register(connection, selectors.EVENT_READ, worker)
 
@@ -156,24 +155,18 @@ class SharedMemoryExchange:
             answer = b""
         if not answer:
             return self._lose(worker)
-        kind, *fields, _ = _HEADER.unpack_from(answer)
-        request = _request(kind & ~_FAILED, *fields)
-        if kind & _FAILED:
-            return RequestFailed(worker, request, answer[_HEADER.size :].decode(errors="replace"))
-        numbers = np.frombuffer(answer, np.float64, offset=_HEADER.size)
-        units = request.stop - request.start
-        if isinstance(request, EvaluationRequest):
-            return Evaluations(request, numbers[:units], numbers[units:])
-        nodes = cover(request.start, request.stop, self._problem.sampling.shards)
-        below = [node for top in nodes for node in subtree(top)]
-        sums = {node: self._sums[worker].buffer(node[0]) for node in nodes}
-        norms = dict(zip(below, numbers[: len(below)].tolist(), strict=True))
-        return Gradients(request, sums, norms, numbers[len(below) :])
+        request = self._unanswered[worker].pop(wire.unpack_key(answer))
+        failure = wire.unpack_failure(answer)
+        if failure is not None:
+            return RequestFailed(worker, request, failure)
+        sum_of = partial(_sum, self._sums, self._problem, worker)
+        return wire.unpack_answer(answer, request, worker, self._problem, sum_of)
 
     def _lose(self, worker: WorkerId) -> WorkerLost:
         connection = self._sockets.pop(worker)
         self._selector.unregister(connection)
         connection.close()
+        self._unanswered[worker].clear()
         return WorkerLost(worker, "its process ended")
 
 
@@ -195,44 +188,78 @@ def serve(address: str, worker: WorkerId, problem: Problem, computer: LeafComput
         if _peer_uid(connection) != os.getuid():
             raise JobError("the coordinator's socket belongs to another user")
         connection.send(_HELLO.pack(worker))
-        _, (theta_fd, sums_fd), _, _ = socket.recv_fds(connection, 1, 2)
-        theta = SharedBuffers(theta_fd, problem.layout, _THETA_BUFFERS)
-        stack.callback(theta.close)
-        sums = SharedBuffers(sums_fd, problem.layout, problem.sampling.shards)
+        message, (state_fd, sums_fd), _, _ = socket.recv_fds(connection, _HELLO.size, 2)
+        state_buffers = 2 * (1 + Updater(problem).slots)
+        state = SharedBuffers(state_fd, problem.layout, state_buffers)
+        stack.callback(state.close)
+        sums = SharedBuffers(sums_fd, problem.layout, *_HELLO.unpack(message))
         stack.callback(sums.close)
-        while message := connection.recv(_HEADER.size):
-            kind, *fields, number = _HEADER.unpack(message)
-            request = _request(kind, *fields)
+        answerer = _Answerer(worker, problem, computer, _states(state, state_buffers), sums)
+        longest = wire.longest_request(problem)
+        incoming = select.poll()
+        incoming.register(connection, select.POLLIN)
+        while message := connection.recv(longest):
+            request, number = wire.unpack_request(message)
             try:
-                answer = _compute(computer, request, theta.buffer(number), sums)
+                answer = wire.pack_answer(answerer.answer(request, number))
             except Exception:  # noqa: BLE001  (whatever it is, the coordinator decides what becomes of it)
-                text = traceback.format_exc().encode()[-_LONGEST_TRACEBACK:]
-                answer = _HEADER.pack(kind | _FAILED, *fields, number) + text
-            else:
-                answer = message + answer
+                answer = wire.pack_failure(request, traceback.format_exc())
             connection.send(answer)
+            answerer.prepare(request, lambda: not incoming.poll(0))
 
 
-def _compute(computer: LeafComputer, request: Request, theta: Flat, sums: SharedBuffers) -> bytes:
-    """The numbers of an answer, in the order in which `SharedMemoryExchange` reads them; the sums are left in their buffers."""
-    if isinstance(request, EvaluationRequest):
-        evaluations = computer.evaluations(request, theta)
-        return evaluations.losses.tobytes() + evaluations.hits.tobytes()
-    gradients = computer.gradients(request, theta, into=lambda node: sums.buffer(node[0]))
-    norms = [gradients.norms[node] for top in gradients.sums for node in subtree(top)]
-    return np.array(norms).tobytes() + gradients.losses.tobytes()
+class _Answerer:
+    """A worker's way of answering requests out of shared memory."""
+
+    def __init__(
+        self,
+        worker: WorkerId,
+        problem: Problem,
+        computer: LeafComputer,
+        states: tuple[StateBuffers, StateBuffers],
+        sums: SharedBuffers,
+    ) -> None:
+        self._worker = worker
+        self._problem = problem
+        self._computer = computer
+        self._states = states
+        self._parameters = [computer.shared_parameters(state.theta) for state in states]
+        self._sums = sums
+        self._last: GradientRequest | None = None
+
+    def answer(self, request: Request, number: int) -> Reply:
+        """Computes with state `number`."""
+        if isinstance(request, EvaluationRequest):
+            return self._computer.evaluations(request, self._parameters[number])
+        if isinstance(request, UpdateRequest):
+            sums = {node: _sum(self._sums, self._problem, holder, node) for node, holder in request.holders}
+            return self._computer.updates(request, sums, self._states[number], self._states[1 - number])
+        into = partial(_sum, self._sums, self._problem, self._worker)
+        return self._computer.gradients(request, self._parameters[number], into)
+
+    def prepare(self, answered: Request, idle: Callable[[], bool]) -> None:
+        """Gathers, while there is nothing else to do, the rows that the same request for the next step will need."""
+        if isinstance(answered, GradientRequest):
+            self._last = answered
+        last_of_step = UpdateRequest if self._problem.shares_updates else GradientRequest
+        if self._last is None or not isinstance(answered, last_of_step):
+            return
+        for shard in range(self._last.start, self._last.stop):
+            if not idle() or not self._computer.gather_ahead(self._last.step + 1, shard):
+                return
 
 
-def _header(request: Request, theta: int) -> bytes:
-    kind = _KINDS.index(request.split if isinstance(request, EvaluationRequest) else None)
-    return _HEADER.pack(kind, request.step, request.plan_version, request.start, request.stop, theta)
+def _states(memory: SharedBuffers, count: int) -> tuple[StateBuffers, StateBuffers]:
+    """The two versions of the state: each θ and then the optimizer's slots."""
+    first, second = (
+        [memory.buffer(number) for number in half] for half in (range(count // 2), range(count // 2, count))
+    )
+    return StateBuffers(first[0], tuple(first[1:])), StateBuffers(second[0], tuple(second[1:]))
 
 
-def _request(kind: int, step: int, plan_version: int, start: int, stop: int) -> Request:
-    split = _KINDS[kind]
-    if split is None:
-        return GradientRequest(step, plan_version, start, stop)
-    return EvaluationRequest(step, plan_version, start, stop, split)
+def _sum(sums: SharedBuffers, problem: Problem, worker: WorkerId, node: Node) -> Flat:
+    """Where a worker leaves a node's sum."""
+    return sums.buffer(worker * problem.sampling.shards + node[0])
 
 
 def _peer_uid(connection: socket.socket) -> int:

@@ -4,8 +4,8 @@ from fakes import toy_dataset, toy_loop, toy_spec
 
 from shardsgd.coordinator.checkpoint import Origin, clear_checkpoints, load_checkpoint, save_checkpoint
 from shardsgd.coordinator.training import make_problem
-from shardsgd.coordinator.updater import Updater
 from shardsgd.errors import ResumeError
+from shardsgd.model.state import Updater
 
 ORIGIN = Origin("fingerprint", "0.10.2", "2.4.6", "cpu")
 
@@ -22,22 +22,21 @@ def trained():
     return loop
 
 
-def structure_of(spec, dataset):
+def layout_and_slots(spec, dataset):
     problem = make_problem(spec, dataset)
-    return problem.layout, Updater(spec, problem.layout).state_structure(problem.layout.zeros())
+    return problem.layout, Updater(problem).slots
 
 
 def test_a_state_comes_back_whole_and_goes_on_in_the_same_bits(trained, tmp_path):
     spec, dataset = toy_spec(), toy_dataset()
-    layout, structure = structure_of(spec, dataset)
+    layout, slots = layout_and_slots(spec, dataset)
     save_checkpoint(tmp_path, trained.state, layout, ORIGIN)
-    state, origin = load_checkpoint(tmp_path, layout, structure, print)
+    state, origin = load_checkpoint(tmp_path, layout, slots, print)
     assert origin == ORIGIN
     assert state.theta.tobytes() == trained.state.theta.tobytes()
     for name in ("step", "seconds", "progress", "noise", "recoveries"):
         assert getattr(state, name) == getattr(trained.state, name)
-    resumed, _ = toy_loop(spec, dataset, workers=3)
-    resumed.state = state
+    resumed, _ = toy_loop(spec, dataset, workers=3, state=state)
     for _ in range(5):
         assert resumed.step().loss == trained.step().loss
     assert resumed.state.theta.tobytes() == trained.state.theta.tobytes()
@@ -45,7 +44,7 @@ def test_a_state_comes_back_whole_and_goes_on_in_the_same_bits(trained, tmp_path
 
 
 def test_only_the_newest_two_are_kept_and_nothing_temporary_stays(trained, tmp_path):
-    layout, _ = structure_of(toy_spec(), toy_dataset())
+    layout, _ = layout_and_slots(toy_spec(), toy_dataset())
     for _ in range(3):
         trained.step()
         save_checkpoint(tmp_path, trained.state, layout, ORIGIN)
@@ -55,19 +54,19 @@ def test_only_the_newest_two_are_kept_and_nothing_temporary_stays(trained, tmp_p
 
 
 def test_without_a_checkpoint_there_is_nothing_to_go_on_from(tmp_path):
-    layout, structure = structure_of(toy_spec(), toy_dataset())
-    assert load_checkpoint(tmp_path, layout, structure, print) is None
+    layout, slots = layout_and_slots(toy_spec(), toy_dataset())
+    assert load_checkpoint(tmp_path, layout, slots, print) is None
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_named(trained, tmp_path):
-    layout, structure = structure_of(toy_spec(), toy_dataset())
+    layout, slots = layout_and_slots(toy_spec(), toy_dataset())
     good = save_checkpoint(tmp_path, trained.state, layout, ORIGIN)
     before = trained.state
     trained.step()
     bad = save_checkpoint(tmp_path, trained.state, layout, ORIGIN)
     bad.write_bytes(bad.read_bytes()[:100])
     notes = []
-    state, _ = load_checkpoint(tmp_path, layout, structure, notes.append)
+    state, _ = load_checkpoint(tmp_path, layout, slots, notes.append)
     assert state.theta.tobytes() == before.theta.tobytes()
     assert good.exists()
     assert len(notes) == 1
@@ -76,7 +75,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_named(traine
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "not one", "other network"])
 def test_an_unusable_checkpoint_is_named(damage, trained, tmp_path):
-    layout, structure = structure_of(toy_spec(), toy_dataset())
+    layout, slots = layout_and_slots(toy_spec(), toy_dataset())
     path = save_checkpoint(tmp_path, trained.state, layout, ORIGIN)
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:-10])
@@ -85,6 +84,6 @@ def test_an_unusable_checkpoint_is_named(damage, trained, tmp_path):
     elif damage == "not one":
         path.write_bytes(np.random.default_rng(0).bytes(1000))
     else:
-        layout, structure = structure_of(toy_spec(model={"hidden": [3]}), toy_dataset())
+        layout, slots = layout_and_slots(toy_spec(model={"hidden": [3]}), toy_dataset())
     with pytest.raises(ResumeError, match=f"{path.name}: not a usable checkpoint"):
-        load_checkpoint(tmp_path, layout, structure, print)
+        load_checkpoint(tmp_path, layout, slots, print)

@@ -2,16 +2,20 @@
 
 import itertools
 import logging
+import time
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import jax
 import numpy as np
 import pytest
 from fakes import Fault, toy_dataset, toy_loop, toy_spec
+from trees import blocks_of
 
 from shardsgd.coordinator.training import make_problem
 from shardsgd.errors import DivergedError, InterruptedJobError, LeafError, WorkersLostError
+from shardsgd.model import problem as problem_module
+from shardsgd.workers.exchange import GradientRequest, Gradients, LeafSeconds, UpdateRequest, WorkerLost
 
 STEPS = 6
 
@@ -134,6 +138,88 @@ def test_records_say_what_the_step_did():
     assert records[-1].loss < records[0].loss
 
 
+@pytest.fixture
+def shared_updates(monkeypatch):
+    """Toy networks whose updates are shared out where workers can."""
+    monkeypatch.setattr(problem_module, "_SHARED_BLOCKS", 2)
+    with blocks_of(16):
+        yield
+
+
+def record_times(record):
+    return {name: value for name, value in asdict(record).items() if name.endswith("_seconds")}
+
+
+@pytest.mark.usefixtures("shared_updates")
+@pytest.mark.parametrize("updates", [False, True])
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_the_times_of_a_record_add_up_by_a_real_clock(workers, updates):
+    """Workers of the fake take turns, so that each idles while another works."""
+    loop, _ = toy_loop(toy_spec(), toy_dataset(), workers=workers, updates=updates, clock=time.perf_counter)
+    for _ in range(STEPS):
+        before = time.perf_counter()
+        times = record_times(loop.step())
+        assert 0 < times["step_seconds"] <= time.perf_counter() - before
+        assert min(times.values()) >= 0
+        assert times["leaf_seconds"] > 0
+        assert times["update_seconds"] > 0
+        parts = ("gather_seconds", "leaf_seconds", "reduce_seconds", "exchange_seconds", "update_seconds")
+        assert sum(times[part] for part in parts) == pytest.approx(times["step_seconds"], abs=1e-6)
+        assert times["step_seconds"] > times["idle_seconds"] >= (1 - 1 / workers) * times["step_seconds"] - 1e-6
+
+
+def with_times(exchange, leaf_seconds, update_seconds):
+    """Has answers of each worker say that they took so long."""
+    receive = exchange.receive
+
+    def timed(timeout_s):
+        return [
+            event
+            if isinstance(event, WorkerLost)
+            else replace(
+                event, seconds=(leaf_seconds if isinstance(event, Gradients) else update_seconds)[event.worker]
+            )
+            for event in receive(timeout_s)
+        ]
+
+    exchange.receive = timed
+
+
+LEAF_SECONDS = {0: LeafSeconds(0.125, 0.25, 0.0625), 1: LeafSeconds(0.0625, 0.5, 0.125)}
+BUSIER = {"gather_seconds": 0.0625, "leaf_seconds": 0.5, "reduce_seconds": 0.125, "exchange_seconds": 1 - 0.6875}
+
+
+@pytest.mark.usefixtures("shared_updates")
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_times_of_a_record_are_the_busiest_workers(reverse):
+    """The clock says one second for the round, one for the update."""
+    whole = {"step_seconds": 2.0, "update_seconds": 1.0}
+    loop, exchange = toy_loop(toy_spec(), toy_dataset(), reverse=reverse)
+    with_times(exchange, LEAF_SECONDS, {})
+    assert record_times(loop.step()) == whole | BUSIER | {"idle_seconds": 2 - (0.4375 + 0.6875) / 2}
+
+    loop, exchange = toy_loop(toy_spec(), toy_dataset(), reverse=reverse, updates=True)
+    with_times(exchange, LEAF_SECONDS, {0: 0.25, 1: 0.5})
+    assert record_times(loop.step()) == whole | BUSIER | {"idle_seconds": 2 - (0.6875 + 1.1875) / 2}
+
+
+@pytest.mark.usefixtures("shared_updates")
+def test_a_worker_that_stood_in_for_another_was_busy_with_both():
+    faults = [Fault("kill", 0, 0), Fault("kill", 1, 1, during=UpdateRequest)]
+    loop, exchange = toy_loop(toy_spec(), toy_dataset(), workers=3, faults=faults, updates=True)
+    sixteenth = LeafSeconds(0.0625, 0.0625, 0.0625)
+    with_times(exchange, {1: sixteenth, 2: sixteenth}, {1: 0.0625, 2: 0.125})
+    # Worker 0's two leaves went to the others, one each.
+    expected = {"gather_seconds": 0.125, "leaf_seconds": 0.125, "reduce_seconds": 0.125, "exchange_seconds": 0.625}
+    expected |= {"step_seconds": 2.0, "update_seconds": 1.0, "idle_seconds": 2 - 0.375 - (0.0625 + 0.125) / 2}
+    assert record_times(loop.step()) == expected
+    # Worker 1 answered with its leaves; its blocks were updated by worker 2, beside its own.
+    both = [request for worker, request in exchange.sent if worker == 2 and isinstance(request, GradientRequest)]
+    assert len(both) == 2
+    record = loop.step()
+    assert record.idle_seconds == 2 - 0.1875 - (0 + 2 * 0.125) / 2
+
+
 def test_an_epoch_closes_once_with_the_held_out_rows_evaluated():
     loop, _ = toy_loop(toy_spec(), toy_dataset())
     for _ in range(4):
@@ -191,10 +277,6 @@ def test_no_program_compiles_after_its_first_call():
     with jax.log_compiles(), caught_compilations() as compiled:
         for _ in range(5):
             loop.step()
-        # As after a resume: the optimizer's state comes from a file, not from jax.
-        state = jax.tree.map(np.asarray, loop.state.optimizer_state)
-        loop.state = replace(loop.state, optimizer_state=state)
-        loop.step()
     assert compiled == []
     assert exchange.computer.compiled_programs() == 1
     loop.evaluate("validation")

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from shardsgd.model.evaluation import EVALUATION_ROWS, chunks, evaluation_program
+from shardsgd.model.chunks import EVALUATION_ROWS, chunks
+from shardsgd.model.evaluation import evaluation_program
 from shardsgd.model.networks import Network
 from shardsgd.model.problem import Problem
 from shardsgd.model.sampling import Sampling

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from shardsgd.model.activations import ACTIVATIONS
 from shardsgd.model.leaf import leaf_program, network_outputs
 from shardsgd.model.losses import ROW_HITS, ROW_LOSSES, logistic, softmax_cross_entropy, squared_error
-from shardsgd.model.networks import ACTIVATIONS, Network
+from shardsgd.model.networks import Network
 from shardsgd.model.problem import Problem
 from shardsgd.model.sampling import Sampling
 from shardsgd.model.tree import reduce_node

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from trees import blocks_of, padding
 
-from shardsgd.model.layout import Layout, parameters_sha256
+from shardsgd.model.layout import BLOCK, Layout, aligned_zeros, block_spans, parameters_sha256
 from shardsgd.model.networks import Network
 
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
@@ -18,14 +19,6 @@ shape_lists = st.lists(st.lists(st.integers(1, 9), max_size=3).map(tuple), min_s
 
 def packed(shapes, dtype=DTYPES[0]):
     return Layout.pack([(f"array{i}", shape) for i, shape in enumerate(shapes)], dtype)
-
-
-def padding(layout):
-    """The elements of a buffer that belong to no array."""
-    free = np.ones(layout.length, bool)
-    for entry in layout.entries:
-        free[entry.span] = False
-    return free
 
 
 @given(shape_lists, st.sampled_from(DTYPES))
@@ -54,6 +47,31 @@ def test_zeros_are_zero_and_aligned(shapes, dtype):
         assert flat.dtype == dtype
         assert flat.flags.writeable
         assert not flat.any()
+
+
+@given(st.lists(st.integers(1, 9), max_size=3).map(tuple), st.sampled_from([*DTYPES, np.dtype(np.int32)]))
+def test_aligned_zeros_of_any_shape(shape, dtype):
+    for array in [aligned_zeros(shape, dtype) for _ in range(5)]:
+        assert array.ctypes.data % 64 == 0
+        assert (array.shape, array.dtype) == (shape, dtype)
+        assert array.flags.writeable
+        assert array.flags.c_contiguous
+        assert not array.any()
+
+
+@given(st.integers(0, 500), st.integers(1, 90))
+def test_blocks_are_the_whole_in_order_and_full_but_the_last(length, block):
+    with blocks_of(block):
+        spans = block_spans(length)
+    assert [element for span in spans for element in range(length)[span]] == list(range(length))
+    sizes = [span.stop - span.start for span in spans]
+    assert all(size == block for size in sizes[:-1])
+    assert all(0 < size <= block for size in sizes)
+
+
+def test_a_layouts_blocks_are_those_of_its_buffer_padding_included():
+    layout = packed([(300, 300), (5,)])
+    assert layout.blocks == (slice(0, BLOCK), slice(BLOCK, 90_016)) == block_spans(len(layout.zeros()))
 
 
 @given(shape_lists)

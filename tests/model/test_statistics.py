@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardsgd.model.statistics import NoiseHistory, StepNoise, step_noise
-from shardsgd.model.tree import GradientSums, reduce_node
+from shardsgd.model.sums import squared_norm
+from shardsgd.model.tree import subtree
 
 DIMENSIONS = 6
 MEAN = np.array([0.3, -0.2, 0.1, 0.0, 0.25, -0.1])
@@ -19,12 +20,8 @@ NOT_A_POWER = (2, 3, 2, 3, 2, 1)
 
 
 def node_norms(sums):
-    """‖Σ gradients‖² of every node of the tree over the leaves' gradient sums, in the order one worker meets them."""
-    tree = GradientSums()
-    reduce_node(
-        (0, len(sums)), lambda node: tree.leaf(node, sums[node[0]].copy()) if node[1] - node[0] == 1 else None, tree.add
-    )
-    return tree.norms
+    """‖Σ gradients‖² of every node of the tree over the leaves' gradient sums."""
+    return {(start, stop): squared_norm(sums[start:stop].sum(axis=0)) for start, stop in subtree((0, len(sums)))}
 
 
 def leaf_sums(random, counts):

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer
+from trees import add_up
 
 from shardsgd.model.leaf import leaf_program
 from shardsgd.model.losses import ROW_LOSSES
@@ -13,7 +14,7 @@ from shardsgd.model.networks import Network
 from shardsgd.model.problem import Problem
 from shardsgd.model.sampling import Sampling, Stream, permutation
 from shardsgd.model.statistics import NoiseHistory, step_noise
-from shardsgd.model.tree import GradientSums, reduce_node
+from shardsgd.model.sums import LeafGradient
 
 BATCH, SHARDS = 32, 8
 
@@ -54,22 +55,19 @@ class FixedPoint:
         """(g_B, the noise estimates) of one step, the rows dealt by the sampling's seed as a job would."""
         dealt = permutation(sampling.seed, Stream.DEAL, 0, 0, self.rows)
         views = self.layout.views(self.theta)
-        tree = GradientSums()
 
-        def leaf(node):
-            if node[1] - node[0] > 1:
-                return None
-            shards, rows = sampling.leaf(node[0], step)
+        def leaf(shard):
+            shards, rows = sampling.leaf(shard, step)
             chosen = dealt[rows * sampling.shards + shards]
             x, y = np.zeros((sampling.leaf_rows, 30)), np.zeros(sampling.leaf_rows, np.int32)
             w = np.zeros(sampling.leaf_rows)
             x[: len(chosen)], y[: len(chosen)], w[: len(chosen)] = self.x[chosen], self.y[chosen], 1
             _, gradient = self.program(views, x, y, w)
-            return tree.leaf(node, self.layout.fill(self.layout.zeros(), gradient))
+            return LeafGradient(tuple(np.asarray(gradient[entry.name]).ravel() for entry in self.layout.entries))
 
-        total = reduce_node((0, sampling.shards), leaf, tree.add)
+        total, norms = add_up(self.layout, leaf, (0, sampling.shards))
         counts = [sampling.leaf_count(shard, step) for shard in range(sampling.shards)]
-        return total / sampling.step_rows(step), step_noise(tree.norms, counts)
+        return total / sampling.step_rows(step), step_noise(norms, counts)
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,15 @@ import signal
 from pathlib import Path
 
 import pytest
-from fakes import FakeClock, toy_dataset, toy_loop, toy_spec
+from fakes import FakeClock, FirstWorkers, toy_dataset, toy_loop, toy_spec
 
 from shardsgd.coordinator.loop import StepLoop
+from shardsgd.coordinator.rates import learning_rates
 from shardsgd.coordinator.rounds import Rounds
 from shardsgd.coordinator.training import make_problem, open_exchange
-from shardsgd.coordinator.updater import Updater
 from shardsgd.errors import JobError, LeafError, WorkersLostError
 from shardsgd.workers.environment import WORKER_ENVIRONMENT
-from shardsgd.workers.exchange import GradientRequest
+from shardsgd.workers.exchange import GradientRequest, UpdateRequest
 from shardsgd.workers.pool import WorkerPool
 from shardsgd.workers.shared_memory import check_memory
 from shardsgd.workers.shared_memory_exchange import SharedMemoryExchange
@@ -59,9 +59,7 @@ def loop_over(exchange, spec, dataset):
     """A loop with the state of a fake one's start, so that both begin alike."""
     problem = make_problem(spec, dataset)
     state = toy_loop(spec, dataset)[0].state
-    return StepLoop(
-        problem, Updater(spec, problem.layout), exchange, Rounds(exchange, lambda: False), FakeClock(), state
-    )
+    return StepLoop(problem, learning_rates(spec), exchange, Rounds(exchange, lambda: False), FakeClock(), state)
 
 
 def test_workers_compute_with_one_xla_thread_each_and_say_who_they_are(pool):
@@ -87,6 +85,27 @@ def test_bits_equal_those_of_one_process_and_nothing_recompiles(exchange):
     assert real.evaluate("validation") == fake.evaluate("validation")
 
 
+@pytest.mark.parametrize("precision", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("model", [{"kind": "linear"}, {"kind": "mlp", "hidden": [9, 7]}], ids=["linear", "mlp"])
+def test_every_exchange_number_of_workers_and_way_to_update_gives_the_same_bits(model, precision, monkeypatch):
+    spec = toy_spec(model=model, batch={"size": 30, "shards": 7, "precision": precision})
+    dataset = toy_dataset(shards=7)
+    problem = make_problem(spec, dataset)
+    pool = start(spec, dataset, 3)
+    fake, _ = toy_loop(spec, dataset, workers=1)
+    expected = [fake.step().loss for _ in range(4)], fake.state.theta.tobytes(), fake.evaluate("validation")
+    for kind, shared_blocks in (("ray", 99), ("shared_memory", 99), ("shared_memory", 1)):
+        # Here more than one block would take a network that is slow to compile; whether a second round pays is not the point.
+        monkeypatch.setattr("shardsgd.model.problem._SHARED_BLOCKS", shared_blocks)
+        for count in (1, 2, 3):
+            exchange = open_exchange(kind, pool, problem)
+            loop = loop_over(FirstWorkers(exchange, count), spec, dataset)
+            found = [loop.step().loss for _ in range(4)], loop.state.theta.tobytes(), loop.evaluate("validation")
+            exchange.close()
+            assert found == expected, (kind, shared_blocks, count)
+    pool.close()
+
+
 def test_workers_killed_by_a_signal_cost_no_bit(kind, own_pool):
     spec, dataset = toy_spec(), toy_dataset()
     exchange = open_exchange(kind, own_pool, make_problem(spec, dataset))
@@ -105,9 +124,38 @@ def test_workers_killed_by_a_signal_cost_no_bit(kind, own_pool):
     assert real.state.theta.tobytes() == fake.state.theta.tobytes()
 
 
+def test_a_worker_killed_while_it_updates_costs_no_bit(monkeypatch):
+    """Its blocks are updated by the others from its sums, which outlive it."""
+    monkeypatch.setattr("shardsgd.model.problem._SHARED_BLOCKS", 1)
+    # 3 blocks of the update, so that each worker has one.
+    spec, dataset = toy_spec(model={"kind": "mlp", "hidden": [400, 400]}), toy_dataset()
+    problem = make_problem(spec, dataset)
+    assert len(problem.layout.blocks) == 3
+    pool = start(spec, dataset, 3)
+    exchange = open_exchange("shared_memory", pool, problem)
+    fired = []
+
+    def send(worker, request):
+        if isinstance(request, UpdateRequest) and (worker, request.step) in {(1, 2), (2, 3)}:
+            fired.append((worker, request.step))
+            os.kill(pool.infos[worker].pid, signal.SIGKILL)
+        exchange.send(worker, request)
+
+    killing = FirstWorkers(exchange, 3)
+    killing.send = send
+    loop, (fake, _) = loop_over(killing, spec, dataset), toy_loop(spec, dataset, workers=1)
+    for _ in range(6):
+        assert loop.step().gradient_norm == fake.step().gradient_norm
+    assert loop.state.theta.tobytes() == fake.state.theta.tobytes()
+    assert fired == [(1, 2), (2, 3)]
+    assert loop.state.recoveries == 2
+    exchange.close()
+    pool.close()
+
+
 def test_an_error_inside_a_leaf_comes_back_with_its_traceback(exchange):
     # No random stream has a negative counter.
-    exchange.publish(make_problem(toy_spec(), toy_dataset()).layout.zeros())
+    exchange.publish(0)
     with pytest.raises(LeafError, match=r"(?s)failed in step -1 on leaves \d to \d:\n.*in gradients\n") as caught:
         Rounds(exchange, lambda: False).run(4, lambda version, start, stop: GradientRequest(-1, version, start, stop))
     assert "\x1b[" not in str(caught.value)
@@ -151,7 +199,7 @@ def test_waiting_costs_no_cpu(exchange, pool):
         while not exchange.receive(0.1):
             pass
 
-    exchange.publish(make_problem(toy_spec(), toy_dataset()).layout.zeros())
+    exchange.publish(0)
     answer()
     exchange.send(1, GradientRequest(0, 0, 0, 4))
     os.kill(pool.infos[1].pid, signal.SIGSTOP)
@@ -170,7 +218,7 @@ def test_hanging_up_ends_the_service_of_a_worker_but_not_the_worker(pool):
     problem = make_problem(toy_spec(), toy_dataset())
     for _ in range(3):
         exchange = SharedMemoryExchange(pool, problem)
-        exchange.publish(problem.layout.zeros())
+        exchange.publish(0)
         assert list(exchange.workers) == [0, 1, 2]
         exchange.close()
 

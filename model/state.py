@@ -1,0 +1,161 @@
+"""The training state in memory: θ and the optimizer's slots, and how blocks of them are updated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shardsgd.model.layout import BLOCK, Flat
+from shardsgd.model.problem import Problem
+from shardsgd.model.sums import add_block, block_squared_norm
+from shardsgd.model.tree import Node, above, reduce_node
+
+
+class StateBuffers(NamedTuple):
+    """Memory for one version of the state.
+
+    Attributes:
+        theta: flat.
+        slots: of the optimizer, each flat and in θ's layout.
+    """
+
+    theta: Flat
+    slots: tuple[Flat, ...]
+
+
+class BlockUpdates(NamedTuple):
+    """What updating some blocks gives, beside the new state.
+
+    Attributes:
+        norms: [nodes, blocks] squared norms of the sums that were added up, a row for each node of `tree.above`.
+        gradient_squared_norm: [blocks] share of ‖g‖², g the gradient with regularizer.
+        regularizer: [blocks] share of r(θ_t).
+        finite: [blocks] whether θ_{t+1} is; 0 or 1.
+    """
+
+    norms: NDArray[np.float64]
+    gradient_squared_norm: NDArray[np.float64]
+    regularizer: NDArray[np.float64]
+    finite: NDArray[np.float64]
+
+
+class Updater:
+    """Updates blocks of the training state: g = (root sum)/(Σ weights) + ∇r(θ), then the optimizer.
+
+    The same operations on every block, so it does not matter who updates which.
+
+    Attributes:
+        blocks: how many there are.
+        slots: how many the optimizer has.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self.blocks = len(problem.layout.blocks)
+        self.slots = problem.optimizer.slots
+
+    def buffers(self) -> StateBuffers:
+        """Memory of this process for one version of the state; zeros, which is where every slot begins."""
+        zeros = self._problem.layout.zeros
+        return StateBuffers(zeros(), tuple(zeros() for _ in range(self.slots)))
+
+    def update(
+        self,
+        blocks: range,
+        sums: Mapping[Node, Flat],
+        rows: int,
+        rate: float,
+        before: StateBuffers,
+        after: StateBuffers,
+    ) -> BlockUpdates:
+        """Finishes the reduction tree and updates, block by block.
+
+        Args:
+            blocks: which.
+            sums: of nodes that cover all leaves.
+            rows: the step's Σ of weights.
+            rate: lr(t).
+            before: θ_t and the slots. Not changed.
+            after: where their successors go.
+        """
+        problem = self._problem
+        nodes = above(sums, problem.sampling.shards)
+        norms, figures = np.zeros((len(nodes), len(blocks))), np.zeros((3, len(blocks)))
+        # A job that diverges is found out by what this returns.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for i, number in enumerate(blocks):
+                span = problem.layout.blocks[number]
+                total, norm, added = self._add_up(sums, span)
+                norms[:, i] = [added[node] for node in nodes]
+                theta, new_theta = before.theta[span], after.theta[span]
+                scale = 1 / rows
+                if problem.regularizer:
+                    np.multiply(total, total.dtype.type(scale), out=total)
+                    figures[1, i] = self._regularize(number, theta, total)
+                    norm, scale = block_squared_norm(total), 1.0
+                figures[0, i] = norm * scale**2
+                slots, new_slots = ([slot[span] for slot in state.slots] for state in (before, after))
+                problem.optimizer.update(total, scale, rate, theta, slots, new_theta, new_slots)
+                figures[2, i] = math.isfinite(block_squared_norm(new_theta)) or np.isfinite(new_theta).all()
+        return BlockUpdates(norms, *figures)
+
+    def regularizer(self, theta: Flat) -> float:
+        """r(θ): its blocks' shares added in order, as in an update."""
+        if not self._problem.regularizer:
+            return 0.0
+        blocks = enumerate(self._problem.layout.blocks)
+        return sum(self._regularizer_of(number, theta[span]) for number, span in blocks)
+
+    def _regularize(self, number: int, theta: Flat, gradient: Flat) -> float:
+        """Adds a block's ∇r(θ) to its gradient; returns its share of r(θ)."""
+        for weights in self._weights[number]:
+            self._problem.regularizer.add_gradient(theta[weights], gradient[weights])
+        return self._regularizer_of(number, theta)
+
+    def _regularizer_of(self, number: int, theta: Flat) -> float:
+        return sum(self._problem.regularizer.value(theta[weights]) for weights in self._weights[number])
+
+    def _add_up(self, sums: Mapping[Node, Flat], span: slice) -> tuple[Flat, float, dict[Node, float]]:
+        """A block of the root's sum, to be written over, its squared norm, and those of all that was added on the way."""
+        added: dict[Node, float] = {}
+        root = (0, self._problem.sampling.shards)
+        total = self._total[: span.stop - span.start]
+        if root in sums:
+            np.copyto(total, sums[root][span])
+            return total, block_squared_norm(total), added
+
+        def known(node: Node) -> Flat | None:
+            return sums[node][span] if node in sums else None
+
+        def add(node: Node, left: Flat, right: Flat) -> Flat:
+            value = total if node == root else np.empty_like(left)
+            added[node] = add_block(left, right, value)
+            return value
+
+        reduce_node(root, known, add)
+        return total, added[root], added
+
+    @cached_property
+    def _total(self) -> Flat:
+        """Where a block of the root's sum is put together."""
+        layout = self._problem.layout
+        return np.zeros(min(BLOCK, layout.length), layout.dtype)
+
+    @cached_property
+    def _weights(self) -> list[list[slice]]:
+        """Where in each block there are weights."""
+        layout = self._problem.layout
+        weights = [entry.span for entry in layout.entries if entry.is_weight]
+        return [
+            [
+                slice(max(w.start, block.start) - block.start, min(w.stop, block.stop) - block.start)
+                for w in weights
+                if w.start < block.stop and block.start < w.stop
+            ]
+            for block in layout.blocks
+        ]

@@ -1,0 +1,138 @@
+"""What the shared-memory exchange says over its sockets: requests, and answers as a few numbers. Pure; both ends are here."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shardsgd.model.layout import Flat
+from shardsgd.model.problem import Problem, Split
+from shardsgd.model.state import BlockUpdates
+from shardsgd.model.tree import Node, above, cover, subtree
+from shardsgd.workers.exchange import (
+    EvaluationRequest,
+    Evaluations,
+    GradientRequest,
+    Gradients,
+    LeafSeconds,
+    Reply,
+    Request,
+    UpdateRequest,
+    Updates,
+    WorkerId,
+)
+
+# Of a request among those a worker has not answered: plan version, start, stop.
+Key = tuple[int, int, int]
+
+# kind, number of the state to read, step, plan version, start, stop
+_REQUEST = struct.Struct("<BBqqqq")
+_GRADIENTS, _UPDATES = 0, 1
+_SPLITS: Mapping[int, Split] = {2: "train", 3: "validation"}
+# rows, rate; then start, stop and worker of each holder
+_UPDATE = struct.Struct("<qd")
+# whether it failed, plan version, start, stop; then numbers, or a traceback
+_ANSWER = struct.Struct("<?qqq")
+_LONGEST_TRACEBACK = 32_000
+
+
+def key(request: Request) -> Key:
+    """What an answer names its request by."""
+    return request.plan_version, request.start, request.stop
+
+
+def pack_request(request: Request, state: int) -> bytes:
+    """A request, to be computed with the given one of the two states."""
+    where = (state, request.step, request.plan_version, request.start, request.stop)
+    match request:
+        case GradientRequest():
+            return _REQUEST.pack(_GRADIENTS, *where)
+        case EvaluationRequest():
+            return _REQUEST.pack(next(kind for kind, split in _SPLITS.items() if split == request.split), *where)
+        case UpdateRequest():
+            holders = np.array([(*node, worker) for node, worker in request.holders], np.int64)
+            return _REQUEST.pack(_UPDATES, *where) + _UPDATE.pack(request.rows, request.rate) + holders.tobytes()
+
+
+def unpack_request(message: bytes) -> tuple[Request, int]:
+    """The request and the number of the state."""
+    kind, state, step, version, first, end = _REQUEST.unpack_from(message)
+    if kind == _GRADIENTS:
+        return GradientRequest(step, version, first, end), state
+    if kind in _SPLITS:
+        return EvaluationRequest(step, version, first, end, _SPLITS[kind]), state
+    rows, rate = _UPDATE.unpack_from(message, _REQUEST.size)
+    triples = np.frombuffer(message, np.int64, offset=_REQUEST.size + _UPDATE.size).reshape(-1, 3).tolist()
+    holders = tuple(((start, stop), worker) for start, stop, worker in triples)
+    return UpdateRequest(step, version, first, end, rows, rate, holders), state
+
+
+def longest_request(problem: Problem) -> int:
+    """Bytes of the longest request of a problem: an update whose sums are single leaves."""
+    return _REQUEST.size + _UPDATE.size + 3 * 8 * problem.sampling.shards
+
+
+def pack_answer(reply: Reply) -> bytes:
+    """An answer's numbers; sums and blocks are in shared memory."""
+    return _ANSWER.pack(False, *key(reply.request)) + np.concatenate(_numbers(reply)).tobytes()
+
+
+def pack_failure(request: Request, traceback: str) -> bytes:
+    """The end of a traceback instead of an answer."""
+    return _ANSWER.pack(True, *key(request)) + traceback.encode()[-_LONGEST_TRACEBACK:]
+
+
+def unpack_key(message: bytes) -> Key:
+    """Which request a message answers."""
+    _, version, start, stop = _ANSWER.unpack_from(message)
+    return version, start, stop
+
+
+def unpack_failure(message: bytes) -> str | None:
+    """The traceback, if the message is one."""
+    failed, *_ = _ANSWER.unpack_from(message)
+    return message[_ANSWER.size :].decode(errors="replace") if failed else None
+
+
+def unpack_answer(
+    message: bytes, request: Request, worker: WorkerId, problem: Problem, sum_of: Callable[[Node], Flat]
+) -> Reply:
+    """An answer, with `sum_of` telling where the worker leaves a node's sum."""
+    numbers = np.frombuffer(message, np.float64, offset=_ANSWER.size)
+    units, shards = request.stop - request.start, problem.sampling.shards
+    match request:
+        case EvaluationRequest():
+            return Evaluations(request, numbers[:units], numbers[units:])
+        case GradientRequest():
+            nodes = cover(request.start, request.stop, shards)
+            below = [node for top in nodes for node in subtree(top)]
+            seconds, norms, losses = numbers[:3], numbers[3 : 3 + len(below)], numbers[3 + len(below) :]
+            by_node = dict(zip(below, norms.tolist(), strict=True))
+            sums = {node: sum_of(node) for node in nodes}
+            return Gradients(request, worker, sums, by_node, losses, LeafSeconds(*seconds.tolist()))
+        case UpdateRequest():
+            nodes = above([node for node, _ in request.holders], shards)
+            norms, figures = np.split(numbers[1:].reshape(len(nodes) + 3, units), [len(nodes)])
+            return Updates(request, worker, BlockUpdates(norms, *figures), float(numbers[0]))
+
+
+def longest_answer(problem: Problem, chunks: int) -> int:
+    """Bytes of the longest answer, with at most so many chunks in an evaluation."""
+    shards, blocks = problem.sampling.shards, len(problem.layout.blocks)
+    # Norms of < 2V nodes and losses of V leaves; two numbers a chunk; norms of < V nodes and three figures a block.
+    numbers = max(3 + 3 * shards, 2 * chunks, 1 + (shards + 3) * blocks)
+    return _ANSWER.size + max(8 * numbers, _LONGEST_TRACEBACK)
+
+
+def _numbers(reply: Reply) -> list[NDArray[np.float64]]:
+    match reply:
+        case Evaluations():
+            return [reply.losses, reply.hits]
+        case Gradients(seconds=LeafSeconds() as seconds):
+            norms = [reply.norms[node] for top in reply.sums for node in subtree(top)]
+            return [np.array([seconds.gather, seconds.leaf, seconds.reduce]), np.array(norms), reply.losses]
+        case Updates():
+            return [np.array([reply.seconds]), reply.made.norms.ravel(), *reply.made[1:]]
