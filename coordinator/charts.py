@@ -1,4 +1,4 @@
-"""What one picture of the report is: lines to draw, what one sees in them, and the numbers."""
+"""What one picture of the report is: what to draw, what one sees in it, and the numbers."""
 
 from __future__ import annotations
 
@@ -62,6 +62,44 @@ class Chart:
     log_x: bool = False
     log_y: bool = False
     percent_y: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a whole.
+
+    Attributes:
+        label: beside it.
+        share: of the whole.
+        text: the share as text.
+        stressed: whether it is the part the others are measured by.
+    """
+
+    label: str
+    share: float
+    text: str
+    stressed: bool = False
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A whole as one stacked bar, drawn with a line for each part.
+
+    Attributes:
+        key: short and unique within the report.
+        title: the heading.
+        caption: what one sees, in one sentence.
+        x_label: with the unit.
+        y_label: what the whole is.
+        parts: from the first to the last; their shares add up to 1.
+    """
+
+    key: str
+    title: str
+    caption: str
+    x_label: str
+    y_label: str
+    parts: tuple[Part, ...]
 
 
 def step_label(steps_per_epoch: int) -> str:

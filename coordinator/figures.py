@@ -7,27 +7,23 @@ width and marker too: the pictures stay readable in black and white.
 from __future__ import annotations
 
 import io
-import math
 import re
-from collections.abc import Callable
 
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from shardsgd.coordinator.charts import Chart, Line, Role
-from shardsgd.coordinator.curves import Series, thinned
-from shardsgd.formatting import number
+from shardsgd.coordinator.charts import Chart, Line, Role, Stack
+from shardsgd.coordinator.curves import thinned
+from shardsgd.coordinator.report_axes import ROUND, fix_ticks, linear_tick, log_ticks, tick
 
 # About as wide as a column of the page: text keeps its size, and is still readable on a phone.
 _SIZE_INCHES = (5.2, 3.1)
 _MOST_MARKERS = 40
 _USUAL_LABEL = len("100,000")  # pictures below each other have their axes below each other
-_ROUND = [1, 2, 5, 10]
 _INK, _GRID, _BLUE, _RED, _PAPER = "#1f2933", "#d9dee5", "#0a6ebd", "#c2410c", "#fefefe"
 _VARIABLES = {_INK: "ink", _GRID: "grid", _BLUE: "blue", _RED: "red", _PAPER: "paper"}
 _STYLES: dict[Role, dict[str, object]] = {
@@ -57,20 +53,27 @@ _SETTINGS = {
 }
 
 
-def draw(chart: Chart) -> str:
-    """The chart as an `<svg>` element whose ids start with the chart's key."""
+def draw(chart: Chart | Stack) -> str:
+    """The picture as an `<svg>` element whose ids start with the chart's key."""
     # From the defaults: a matplotlibrc of the user changes nothing.
     with matplotlib.style.context(["default", _SETTINGS]):
         figure = Figure(figsize=_SIZE_INCHES)
-        axes = figure.add_axes(_place(_USUAL_LABEL), facecolor="none")
-        for line in chart.lines:
-            _draw_line(axes, line)
-        _dress(axes, chart)
-        axes.set_position(_place(max(len(label.get_text()) for label in axes.get_yticklabels())))
+        if isinstance(chart, Stack):
+            _draw_stack(figure, chart)
+        else:
+            _draw_lines(figure, chart)
         buffer = io.StringIO()
         no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         FigureCanvasSVG(figure).print_figure(buffer, format="svg", facecolor="none", metadata=no_metadata)
     return _for_page(buffer.getvalue(), chart)
+
+
+def _draw_lines(figure: Figure, chart: Chart) -> None:
+    axes = figure.add_axes(_place(_USUAL_LABEL), facecolor="none")
+    for line in chart.lines:
+        _draw_line(axes, line)
+    _dress(axes, chart)
+    axes.set_position(_place(max(len(label.get_text()) for label in axes.get_yticklabels())))
 
 
 def _place(label_length: int) -> tuple[float, float, float, float]:
@@ -99,55 +102,51 @@ def _dress(axes: Axes, chart: Chart) -> None:
         axes.spines[side].set_visible(False)
     if chart.log_x:
         axes.set_xscale("log")
-        _fix_ticks(axes.xaxis, np.unique(chart.lines[0].x))
+        fix_ticks(axes.xaxis, np.unique(chart.lines[0].x))
     else:
         if all((line.x == chart.lines[0].x[0]).all() for line in chart.lines):
             axes.set_xlim(chart.lines[0].x[0] - 1, chart.lines[0].x[0] + 1)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=_ROUND))
-        axes.xaxis.set_major_formatter(FuncFormatter(_tick))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=ROUND))
+        axes.xaxis.set_major_formatter(FuncFormatter(tick))
     if chart.log_y:
         axes.set_yscale("log")
-        _fix_ticks(axes.yaxis, _log_ticks(*axes.get_ylim()))
+        fix_ticks(axes.yaxis, log_ticks(*axes.get_ylim()))
     else:
-        axes.yaxis.set_major_locator(MaxNLocator(5, steps=_ROUND))
-        axes.yaxis.set_major_formatter(FuncFormatter(_linear_tick(*axes.get_ylim(), percent=chart.percent_y)))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND))
+        axes.yaxis.set_major_formatter(FuncFormatter(linear_tick(*axes.get_ylim(), percent=chart.percent_y)))
     if len(chart.lines) > 1:
         axes.legend(frameon=False, fontsize=10)
 
 
-def _fix_ticks(axis: Axis, ticks: Series) -> None:
-    axis.set_major_locator(FixedLocator(ticks.tolist()))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(_tick))
+def _draw_stack(figure: Figure, stack: Stack) -> None:
+    """A line for each part, beginning where the one above ends: so even the thinnest has its label beside it."""
+    labels = [f"{part.label} {part.text}" for part in stack.parts]
+    left = 0.02 + 0.017 * max(map(len, labels))
+    axes = figure.add_axes((left, 0.165, 0.94 - left, 0.74), facecolor="none")  # half of "100%" is right of the axis
+    start = 0.0
+    for line, part in enumerate(stack.parts):
+        end = start + part.share
+        if line + 1 < len(stack.parts):
+            axes.plot([end, end], [line + 0.31, line + 0.69], color=_INK, linewidth=0.8)
+        # With an edge: a part of almost nothing is a line, and grey ones stand out from the page.
+        fill = _BLUE if part.stressed else _GRID
+        axes.barh(line, part.share, left=start, height=0.62, color=fill, edgecolor=_INK, linewidth=0.8, clip_on=False)
+        start = end
+    axes.set_yticks(range(len(labels)), labels)
+    axes.tick_params(axis="y", length=0)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel(stack.x_label)
+    axes.set_title(stack.y_label, loc="left", fontsize=11)
+    axes.xaxis.set_major_locator(FixedLocator([0, 0.25, 0.5, 0.75, 1]))
+    axes.xaxis.set_major_formatter(FuncFormatter(linear_tick(0, 1, percent=True)))
+    axes.grid(True, axis="x", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
 
 
-def _log_ticks(low: float, high: float) -> Series:
-    """Four to seven round values between the two, where that can be had."""
-    decades = np.log10(high / low)
-    if decades < 0.7:
-        ticks = np.array(MaxNLocator(5, steps=_ROUND).tick_values(low, high))
-    else:
-        steps = (1, 2, 5) if decades < 2 else (1, 3) if decades < 3.5 else (1,)
-        powers = np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-        ticks = np.sort(np.outer(10.0 ** powers[:: max(1, round(decades / 6))], steps).ravel())
-    return ticks[(ticks >= low) & (ticks <= high)]
-
-
-def _tick(value: float, _position: int) -> str:
-    return number(value)
-
-
-def _linear_tick(low: float, high: float, *, percent: bool) -> Callable[[float, int], str]:
-    """Labels with as many digits as tell ticks between the two values apart."""
-    digits = max(4, 2 + math.ceil(math.log10(max(abs(low), abs(high)) / (high - low))))
-
-    def label(value: float, _position: int) -> str:
-        return f"{number(100 * value, digits)}%" if percent else number(value, digits)
-
-    return label
-
-
-def _for_page(svg: str, chart: Chart) -> str:
+def _for_page(svg: str, chart: Chart | Stack) -> str:
     """Takes what is meant for a file of its own out of the SVG, and makes it scale, follow the theme and be unique."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # would apply to the whole page

@@ -184,16 +184,17 @@ def _exact_sum(values: Iterable[float]) -> float:
 
 def initial_state(problem: Problem, seed: int) -> TrainState:
     """θ_0 and everything else before the first step."""
-    buffers = Updater(problem).buffers()
-    np.copyto(buffers.theta, problem.network.initialize(seed, problem.layout))
-    return TrainState(0, buffers.theta, buffers.slots, NoiseHistory(), Progress(), seconds=0.0, recoveries=0)
+    theta, slots = problem.network.initialize(seed, problem.layout), Updater(problem).buffers().slots
+    return TrainState(0, theta, slots, NoiseHistory(), Progress(), seconds=0.0, recoveries=0)
 
 
 def _moved(state: TrainState, memory: StateBuffers) -> TrainState:
     """A state in an exchange's memory."""
     np.copyto(memory.theta, state.theta)
-    for slot, value in zip(memory.slots, state.optimizer_state, strict=True):
-        np.copyto(slot, value)
+    # Before the first step slots are zero, as new memory is; written to, it would be taken.
+    if state.step:
+        for slot, value in zip(memory.slots, state.optimizer_state, strict=True):
+            np.copyto(slot, value)
     return replace(state, theta=memory.theta, optimizer_state=memory.slots)
 
 

@@ -7,11 +7,12 @@ from html import escape
 from pathlib import Path
 
 from shardsgd.coordinator.charts import Chart
-from shardsgd.coordinator.figures import draw
 from shardsgd.coordinator.files import write_atomically
 from shardsgd.coordinator.noise_charts import noise_charts
 from shardsgd.coordinator.records import StepRecord, Summary, ValidationRecord
+from shardsgd.coordinator.report_figures import figures
 from shardsgd.coordinator.report_style import STYLE
+from shardsgd.coordinator.report_time import time_section
 from shardsgd.coordinator.training_charts import training_charts
 from shardsgd.formatting import count, duration, noise_in_words, number, percent, plural, rows
 from shardsgd.spec import JobSpec
@@ -42,10 +43,12 @@ def write_report(
     """
     training = training_charts(spec, steps, validations, steps_per_epoch)
     noise = noise_charts(spec, steps, summary.gradient_noise.variance, steps_per_epoch)
+    time = time_section(steps)
     sections = (
         _header(summary),
-        _section("Training", _figures(training, "There is nothing to draw: the run ended before its first step.")),
+        _section("Training", figures(training, "There is nothing to draw: the run ended before its first step.")),
         _section("What the batch size bought", _noise(spec, summary, noise)),
+        *([] if time is None else [_section("Where the time went", time)]),
         _section("Final figures", _final_figures(spec, summary)),
         _section("Job spec", f'<pre tabindex="0"><code>{escape(spec_toml(spec))}</code></pre>'),
         '<p class="soft">Written by shardsgd. Every step is in metrics.jsonl, these figures in summary.json,'
@@ -104,41 +107,15 @@ def _noise(spec: JobSpec, summary: Summary, charts: Sequence[Chart]) -> str:
         "<p>Averaging over B rows divides the variance of the gradient by B. With tr Σ the variance of one row's"
         " gradient and G the mean of all, tr Σ/|G|² is the number of rows at which the average is as much signal as"
         f" noise. At the end of this run: {escape(words)}.</p>\n"
-        + _figures(charts, "There is nothing to draw: no step gave an estimate of the gradient's variance.")
+        + figures(charts, "There is nothing to draw: no step gave an estimate of the gradient's variance.")
     )
-
-
-def _figures(charts: Sequence[Chart], otherwise: str) -> str:
-    if not charts:
-        return f"<p>{escape(otherwise)}</p>"
-    figures = "\n".join(_figure(chart) for chart in charts)
-    return f'<div class="figures">\n{figures}\n</div>'
-
-
-def _figure(chart: Chart) -> str:
-    return (
-        f"<figure>\n<h3>{escape(chart.title)}</h3>\n{draw(chart)}\n"
-        f"<figcaption>{escape(chart.caption)}</figcaption>\n"
-        f'<details><summary>Numbers</summary><div class="wide">{_table(chart.header, chart.table)}</div></details>\n'
-        "</figure>"
-    )
-
-
-def _table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
-    body = "".join(f"<tr>{_cells(line)}</tr>" for line in lines)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _cells(line: Sequence[str]) -> str:
-    return "".join(f"<td>{escape(cell)}</td>" for cell in line)
 
 
 def _final_figures(spec: JobSpec, summary: Summary) -> str:
     accuracy, loss = _validation(summary)
     noise = summary.gradient_noise
     held_out = "n/a" if spec.data.validation else "n/a (nothing was held out)"
-    figures = (
+    lines = (
         ("state", summary.state),
         ("reason", summary.reason),
         ("steps", count(summary.steps)),
@@ -155,5 +132,5 @@ def _final_figures(spec: JobSpec, summary: Summary) -> str:
         ("noise scale tr Σ/|G|²", rows(noise.noise_scale)),
         ("SHA-256 of the parameters", summary.parameters_sha256),
     )
-    body = "".join(f'<tr><th scope="row">{escape(label)}</th><td>{escape(text)}</td></tr>' for label, text in figures)
+    body = "".join(f'<tr><th scope="row">{escape(label)}</th><td>{escape(text)}</td></tr>' for label, text in lines)
     return f'<table class="final"><tbody>{body}</tbody></table>'

@@ -50,6 +50,12 @@ th { font-weight: 600; }
 .final { width: 100%; }
 .final th, .final td { text-align: left; overflow-wrap: anywhere; }
 .final th { width: 14rem; font-weight: 400; color: var(--soft); }
+.parts { width: 100%; }
+.parts th:first-child { text-align: left; }
+.parts tbody th { font-weight: 400; }
+.parts tbody tr:last-child > * { border-top: 1px solid var(--ink); font-weight: 600; }
+.parts tfoot th { font-weight: 400; }
+.parts + p { margin-top: .8rem; font-size: .93rem; }
 pre { margin: 0; padding: 1rem; overflow-x: auto; background: var(--panel); border-radius: .5rem; font-size: .87rem; }
 code, pre { font-family: ui-monospace, "SFMono-Regular", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 @media (max-width: 30rem) { .final th { width: 8rem; } th, td { padding-right: .7rem; } }

@@ -135,9 +135,11 @@ def _run_in(
     exchange = open_exchange(spec.workers.exchange, pool, problem)
     stack.callback(exchange.close)
 
-    state = state or initial_state(problem, spec.seed)
-    rounds = Rounds(exchange, interrupted, state.recoveries)
-    loop = StepLoop(problem, learning_rates(spec), exchange, rounds, time.perf_counter, state)
+    rounds = Rounds(exchange, interrupted, state.recoveries if state else 0)
+    begin = state or initial_state(problem, spec.seed)
+    loop = StepLoop(problem, learning_rates(spec), exchange, rounds, time.perf_counter, begin)
+    # From here on θ lies in the exchange's memory, and only there.
+    del state, begin
     outcome = Session(spec, problem, loop, folder, origin, observer).run(lambda: len(exchange.workers))
 
     observer.phase("writing the report")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from shardsgd.model.layout import Flat, Layout
-from shardsgd.model.sampling import Stream, random_unit
+from shardsgd.model.sampling import Stream, fill_uniform
 
 if TYPE_CHECKING:
     import jax
@@ -73,5 +73,5 @@ class Network:
                 inputs, units = entry.shape
                 is_last = lane == len(layout.entries) - 2
                 limit = math.sqrt(6 / inputs) if rectified and not is_last else math.sqrt(6 / (inputs + units))
-                flat[entry.span] = (2 * random_unit(seed, Stream.INITIALIZE, lane, 0, entry.size) - 1) * limit
+                fill_uniform(flat[entry.span], limit, seed, Stream.INITIALIZE, lane, 0)
         return flat

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+_PIECE = 1 << 20
 
 
 class Stream(IntEnum):
@@ -36,14 +38,29 @@ def random_words(seed: int, stream: Stream, lane: int, counter: int, count: int)
         counter: an epoch or step.
         count: how many words; below 2**192, after which counters would meet.
     """
-    key = np.array([seed, (int(stream) << 32) | lane], dtype=np.uint64)
-    start = np.array([0, 0, 0, counter], dtype=np.uint64)
-    return np.random.Philox(key=key, counter=start).random_raw(count)
+    return _generator(seed, stream, lane, counter).random_raw(count)
 
 
 def random_unit(seed: int, stream: Stream, lane: int, counter: int, count: int) -> NDArray[np.float64]:
     """`count` uniform numbers in [0, 1), each a multiple of 2**-53."""
-    return (random_words(seed, stream, lane, counter, count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return _unit(random_words(seed, stream, lane, counter, count))
+
+
+def fill_uniform(out: NDArray[Any], limit: float, seed: int, stream: Stream, lane: int, counter: int) -> None:
+    """Fills a flat array, of any size in little more memory than its own, with numbers uniform in ±`limit`."""
+    generator = _generator(seed, stream, lane, counter)
+    for start in range(0, out.size, _PIECE):
+        piece = out[start : start + _PIECE]
+        piece[...] = (2 * _unit(generator.random_raw(piece.size)) - 1) * limit
+
+
+def _generator(seed: int, stream: Stream, lane: int, counter: int) -> np.random.Philox:
+    key = np.array([seed, (int(stream) << 32) | lane], dtype=np.uint64)
+    return np.random.Philox(key=key, counter=np.array([0, 0, 0, counter], dtype=np.uint64))
+
+
+def _unit(words: NDArray[np.uint64]) -> NDArray[np.float64]:
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def permutation(seed: int, stream: Stream, lane: int, counter: int, count: int) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ import pytest
 from shardsgd.coordinator.curves import MOST_POINTS, drawable, series, smoothed, thinned, variance_exponent
 from shardsgd.coordinator.records import GradientNoise, StepRecord, Summary, ValidationRecord, VariancePoint
 from shardsgd.coordinator.report import write_report
+from shardsgd.coordinator.time_charts import whole_percent
 from shardsgd.spec import JobSpec
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -21,6 +22,16 @@ NO_NOISE = GradientNoise(None, None, None, ())
 VARIANCE = tuple(VariancePoint(rows, 0.9 / rows**1.05, 0.9 / rows) for rows in (32.0, 64.0, 128.0))
 NOISE = GradientNoise(0.9, 0.0029, 314.2, VARIANCE)
 SHA256 = "0123456789abcdef" * 4
+TIMES = {
+    "step_seconds": 0.01,
+    "gather_seconds": 0.0001,
+    "leaf_seconds": 0.0083,
+    "reduce_seconds": 0.0003,
+    "exchange_seconds": 0.0009,
+    "update_seconds": 0.0004,
+    "idle_seconds": 0.0012,
+}
+UNTIMED = dict.fromkeys(TIMES) | {"step_seconds": 0.02}  # as an older version wrote it
 
 
 def job(**changes):
@@ -38,7 +49,7 @@ def run(count, steps_per_epoch=6):
             gradient_norm=2.0 * 0.5 ** (8 * step / count),
             noise_trace=1.0,
             noise_scale=30.0 + step if step else None,
-            step_seconds=0.001,
+            **TIMES,
         )
         for step in range(count)
     ]
@@ -167,7 +178,7 @@ def test_all_figures_of_the_summary_are_there_as_text(report):
         assert figure in text
 
 
-def test_six_pictures_with_axes_captions_and_tables(report):
+def test_seven_pictures_with_axes_captions_and_tables(report):
     page = report()
     assert list(page.pictures) == [
         "Loss",
@@ -176,18 +187,19 @@ def test_six_pictures_with_axes_captions_and_tables(report):
         "Gradient norm",
         "Variance of the averaged gradient",
         "Noise scale",
+        "Parts of a step",
     ]
-    x_labels = ["step (6 steps an epoch)"] * 4 + ["rows averaged, B", "step (6 steps an epoch)"]
-    y_labels = ["loss (nats)", "accuracy (", "learning rate (", "‖g‖ (", "variance (", "tr Σ / |G|² (rows)"]
+    x_labels = ["step (6 steps an epoch)"] * 4 + ["rows averaged, B", "step (6 steps an epoch)", "share of a step"]
+    y_labels = ["loss (nats)", "accuracy (", "learning rate (", "‖g‖ (", "variance (", "tr Σ / |G|² (rows)", "a step: "]
     for svg, x_label, y_label in zip(page.pictures.values(), x_labels, y_labels, strict=True):
         texts = texts_of(svg)
         assert x_label in texts
         assert any(text.startswith(y_label) for text in texts)
         assert svg.get("viewBox")
         assert svg.get("width") is None
-    assert len(page.captions) == 6
+    assert len(page.captions) == 7
     assert all(caption.endswith(".") for caption in page.captions)
-    assert page.tags.count("details") == 6
+    assert page.tags.count("details") == 6  # the seventh has its table in the open
     assert 'name="viewport"' in page.source
 
 
@@ -265,7 +277,7 @@ def test_spec_is_shown_as_toml(report):
 
 
 def test_captions_say_what_the_data_say(report):
-    loss, accuracy, rate, norm, variance, noise = report().captions
+    loss, accuracy, rate, norm, variance, noise, time = report().captions
     assert "went from 2.5 to 0.0" in loss
     assert "after step 180" in loss
     assert "97.19%" in accuracy
@@ -274,6 +286,7 @@ def test_captions_say_what_the_data_say(report):
     assert "falls as rows^-1.05 (the law: rows^-1)" in variance
     assert "at the batch of 256 rows the line gives 0.00352" in variance
     assert noise.startswith("At step 179, tr Σ/|G|² ≈ 210 rows")
+    assert time.startswith("The median of 180 steps:")
 
 
 def test_tables_hold_the_numbers_of_the_pictures(report):
@@ -310,7 +323,7 @@ def test_one_shard_gives_no_noise(report):
     steps, validations = run(180)
     steps = [dataclasses.replace(record, noise_trace=None, noise_scale=None) for record in steps]
     page = report(ending=summary(gradient_noise=NO_NOISE), records=(steps, validations))
-    assert list(page.pictures) == ["Loss", "Validation accuracy", "Learning rate", "Gradient norm"]
+    assert list(page.pictures) == ["Loss", "Validation accuracy", "Learning rate", "Gradient norm", "Parts of a step"]
     assert "not estimated" in page.text
     assert "no step gave an estimate" in page.text
 
@@ -337,11 +350,15 @@ def test_zero_noise_has_no_place_on_a_logarithmic_axis(report):
 def test_a_single_step(report):
     steps, _ = run(1, 1)
     page = report(ending=summary(steps=1, epochs=1.0, gradient_noise=NO_NOISE), records=(steps, []), steps_per_epoch=1)
-    assert list(page.pictures) == ["Loss", "Learning rate", "Gradient norm"]
+    *drawn_by_step, of_the_parts = page.pictures
+    assert drawn_by_step == ["Loss", "Learning rate", "Gradient norm"]
+    assert of_the_parts == "Parts of a step"
     assert page.captions[0] == "The loss of a step's rows was 2.5."
     assert page.captions[1] == "The learning rate was 0.1."
     assert page.captions[2] == "The norm of a step's gradient was 2."
-    for svg in page.pictures.values():
+    assert page.captions[3].startswith("The median of 1 step:")
+    for title in drawn_by_step:
+        svg = page.pictures[title]
         assert any(group.get("clip-path") and group.find(f"{SVG}use") is not None for group in svg.iter(f"{SVG}g"))
     assert "1 epoch" in page.text
     assert "step (1 step an epoch)" in texts_of(page.pictures["Loss"])
@@ -432,6 +449,143 @@ def test_a_hundred_thousand_steps_stay_small(report):
             assert len(re.findall("[ML]", path.get("d"))) <= MOST_POINTS
         assert sum(1 for _ in svg.iter(f"{SVG}use")) < 120
     assert "99,999" in page.text
+
+
+def timed(*changes):
+    """Steps of which each takes `TIMES` but for these changes."""
+    steps, _ = run(len(changes))
+    return [dataclasses.replace(record, **change) for record, change in zip(steps, changes, strict=True)], []
+
+
+def bars_of(svg):
+    """Left, right and middle height of the bars, in the picture's units, from the first part to the last."""
+    bars = []
+    for path in bar_paths(svg):
+        points = np.array(re.findall(r"[-\d.]+", path.get("d")), dtype=float).reshape(-1, 2)
+        bars.append((points[:, 0].min(), points[:, 0].max(), points[:, 1].mean()))
+    return bars
+
+
+def bar_paths(svg):
+    for group in svg.iter(f"{SVG}g"):
+        for path in group.findall(f"{SVG}path"):
+            closed = path.get("d").strip().endswith("z")  # an axis is not
+            if closed and group.get("id").startswith("time-patch") and "stroke: var(--ink" in path.get("style"):
+                yield path
+
+
+def test_where_the_time_went_is_there_as_text(report):
+    text = report().text
+    assert "Where the time went 83% of a step is gradient computation; a worker waited 12% of it, on average. " in text
+    assert (
+        "part median ms share of a step gather 0.100 1.0% leaf (gradients) 8.300 83.0% reduce 0.300 3.0%"
+        " exchange 0.900 9.0% update 0.400 4.0% the rest 0.000 0.0% a step 10.000 100.0% idle, per worker 1.200 12.0% "
+    ) in text
+
+
+def test_the_parts_are_labelled_and_one_begins_where_the_other_ends(report):
+    svg = report().pictures["Parts of a step"]
+    labels = ["gather 1%", "leaf (gradients) 83%", "reduce 3%", "exchange 9%", "update 4%"]
+    assert [text for text in texts_of(svg) if text in labels] == labels
+    bars = bars_of(svg)
+    assert len(bars) == len(labels)
+    lefts, rights, heights = np.array(bars).T
+    assert lefts[1:] == pytest.approx(rights[:-1])
+    assert (np.diff(heights) > 0).all()  # downwards
+    shares = (rights - lefts) / (rights[-1] - lefts[0])
+    assert shares == pytest.approx([0.01, 0.83, 0.03, 0.09, 0.04], abs=1e-3)
+
+
+def test_the_gradients_stand_out_from_the_other_parts(report):
+    styles = [path.get("style") for path in bar_paths(report().pictures["Parts of a step"])]
+    assert ["fill: var(--blue" in style for style in styles] == [False, True, False, False, False]
+
+
+def test_the_tick_labels_of_the_parts_fit_into_the_picture(report):
+    svg = report(records=timed({"step_seconds": 0.02})).pictures["Parts of a step"]
+    width = float(svg.get("viewBox").split()[2])
+    texts = {text.text: text for text in svg.iter(f"{SVG}text")}
+    leaf, whole = texts["leaf (gradients) 42%"], texts["100%"]
+    assert "text-anchor: end" in leaf.get("style")
+    assert float(leaf.get("x")) - 6.2 * len(leaf.text) > 0  # letters of 11 pt are 6.2 pt wide, on average
+    assert "text-anchor: middle" in whole.get("style")
+    assert float(whole.get("x")) + 6.99 * len(whole.text) / 2 < width
+
+
+def test_times_are_medians(report):
+    slow = {"step_seconds": 9.0, "exchange_seconds": 8.99, "idle_seconds": 8.99}
+    text = report(records=timed({}, slow, {})).text
+    assert "leaf (gradients) 8.300 83.0%" in text
+    assert "exchange 0.900 9.0%" in text
+    assert "idle, per worker 1.200 12.0%" in text
+
+
+def test_shares_add_up_though_medians_do_not(report):
+    gathers = {"gather_seconds": 0.0041, "leaf_seconds": 0.0043}
+    waits = {"exchange_seconds": 0.0049, "leaf_seconds": 0.0043}
+    page = report(records=timed({}, gathers, waits))
+    assert "leaf (gradients) 4.300 71.7%" in page.text  # the median shares are 1, 43, 3, 9 and 4%
+    assert bars_of(page.pictures["Parts of a step"])[-1][1] == pytest.approx(
+        bars_of(report().pictures["Parts of a step"])[-1][1], abs=0.01
+    )
+
+
+def test_steps_of_which_each_is_another_part(report):
+    nothing = dict.fromkeys(TIMES, 0.0) | {"step_seconds": 0.01}
+    parts = ("gather_seconds", "leaf_seconds", "exchange_seconds")
+    page = report(records=timed(*(nothing | {part: 0.01} for part in parts)))
+    assert "leaf (gradients) 0.000 0.0%" in page.text
+    assert "a step 10.000 100.0%" in page.text
+
+
+def test_time_of_no_part_is_the_rest(report):
+    page = report(records=timed({"step_seconds": 0.02}))
+    assert "update 0.400 2.0% the rest 10.000 50.0% a step 20.000 100.0%" in page.text
+    assert (
+        "The largest part of a step is the rest, 50%; 42% is gradient computation; a worker waited 6% of it"
+        in page.text
+    )
+    assert "the rest 50%" in texts_of(page.pictures["Parts of a step"])
+
+
+def test_a_clock_that_is_ahead_makes_no_time_negative(report):
+    page = report(records=timed({"exchange_seconds": -0.0001, "step_seconds": 0.009}))
+    assert "exchange 0.000 0.0%" in page.text
+    assert "the rest 0.000 0.0%" in page.text
+    assert "-0" not in page.text[page.text.index("Where the time") : page.text.index("Final figures")]
+
+
+def test_an_exchange_that_takes_the_most_is_named(report):
+    slow = {"step_seconds": 0.0391, "exchange_seconds": 0.03, "idle_seconds": 0.0389}
+    text = report(records=timed(slow)).text
+    assert (
+        "The largest part of a step is exchange, 77%; 21% is gradient computation; a worker waited >99% of it" in text
+    )
+
+
+def test_slow_steps_have_fewer_decimals(report):
+    seconds = {name: 1000 * value for name, value in TIMES.items()}
+    assert "gather 100.0 1.0% leaf (gradients) 8,300.0 83.0%" in report(records=timed(seconds)).text
+
+
+def test_a_run_resumed_from_an_older_version_shows_what_was_measured(report):
+    page = report(records=timed(UNTIMED, UNTIMED, UNTIMED, {}, {}))
+    assert page.captions[-1].startswith("The median of 2 steps whose parts were measured, of 5:")
+    assert "a step 10.000 100.0%" in page.text
+
+
+@pytest.mark.parametrize("times", [UNTIMED, dict.fromkeys(TIMES, math.nan), dict.fromkeys(TIMES, 0.0)])
+def test_where_nothing_was_measured_there_is_no_such_section(report, times):
+    page = report(records=timed(times, times))
+    assert "Where the time went" not in page.text
+    assert "Parts of a step" not in page.pictures
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.0, "0%"), (1e-9, "<1%"), (0.0149, "1%"), (0.994, ">99%"), (1.0, "100%"), (0.126, "13%")]
+)
+def test_whole_percent_is_neither_nothing_nor_all_unless_it_is(share, text):
+    assert whole_percent(share) == text
 
 
 def test_thinning_keeps_spikes_ends_and_order():

@@ -5,22 +5,22 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from shardsgd.model.aliases import alias
 from shardsgd.model.chunks import EVALUATION_ROWS, chunks
 from shardsgd.model.evaluation import evaluation_program
-from shardsgd.model.layout import Flat, Layout
+from shardsgd.model.layout import Flat
 from shardsgd.model.leaf import leaf_program
 from shardsgd.model.networks import Parameters
 from shardsgd.model.problem import Problem
 from shardsgd.model.state import StateBuffers, Updater
 from shardsgd.model.sums import Adder, LeafGradient, Summand
-from shardsgd.model.tree import Node, children, cover, reduce_node
+from shardsgd.model.tree import Node, cover, reduce_node
 from shardsgd.workers.exchange import (
     EvaluationRequest,
     Evaluations,
@@ -33,6 +33,7 @@ from shardsgd.workers.exchange import (
     WorkerId,
 )
 from shardsgd.workers.rows import RowBuffers, RowGatherer
+from shardsgd.workers.summing import Summation
 
 # mallopt(3)
 _M_TRIM_THRESHOLD = -1
@@ -59,11 +60,6 @@ def keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def own_parameters(layout: Layout, theta: Flat) -> Parameters:
-    """θ's arrays, copied from a flat buffer that may be read-only."""
-    return {name: jnp.array(view) for name, view in layout.views(theta).items()}
-
-
 class LeafComputer:
     """Computes requests with one compiled program of each kind. Holds no state that changes an answer."""
 
@@ -82,9 +78,8 @@ class LeafComputer:
 
     def warm_up(self) -> None:
         """Compiles the leaf program before the first step."""
-        layout = self._problem.layout
         rows = RowBuffers(self._problem.sampling.leaf_rows, self._problem)
-        _finished(self._leaf(own_parameters(layout, layout.zeros()), *rows.arguments))
+        _finished(self._leaf(self.shared_parameters(self._problem.layout.zeros()), *rows.arguments))
 
     def compiled_programs(self) -> int:
         """How many programs were compiled; at most one of each kind, ever."""
@@ -93,6 +88,13 @@ class LeafComputer:
     def shared_parameters(self, theta: Flat) -> Parameters:
         """θ's arrays over the memory of a flat buffer, whatever it will hold; made once for a buffer."""
         return {name: alias(view) for name, view in self._problem.layout.views(theta).items()}
+
+    def own_parameters(self, theta: Flat) -> Parameters:
+        """θ's arrays, copied from a flat buffer, which may be read-only; they stay until the next call."""
+        # By way of aliases, as all arguments: jax compiles another program for arrays that came another way.
+        memory, parameters = self._own_theta
+        np.copyto(memory, theta)
+        return parameters
 
     def gradients(
         self, request: GradientRequest, parameters: Parameters, into: Callable[[Node], Flat] | None = None
@@ -106,10 +108,9 @@ class LeafComputer:
                 call.
         """
         losses = np.zeros(request.stop - request.start)
-        norms: dict[Node, float] = {}
-        seconds = _Seconds()
-        free = list(self._buffers)
         nodes = cover(request.start, request.stop, self._problem.sampling.shards)
+        summation = Summation(self._adder, self._buffers, self._problem.layout, nodes, into)
+        seconds = _Seconds()
 
         def leaf(node: Node) -> Summand | None:
             shard, stop = node
@@ -124,34 +125,14 @@ class LeafComputer:
             seconds.spent("reduce")
             return LeafGradient(arrays)
 
-        def buffer(node: Node) -> Flat:
-            if node in nodes and into is not None:
-                return into(node)
-            return free.pop() if free else self._new_buffer()
-
         def add(node: Node, left: Summand, right: Summand) -> Summand:
-            # Written over a summand where that is a buffer of ours; a covering node's sum goes to its own.
-            own = [summand for summand in (left, right) if not isinstance(summand, LeafGradient)]
-            out = own[0] if own and (node not in nodes or into is None) else buffer(node)
-            noted = self._adder.add(left, right, out)
-            norms[node] = noted.total
-            for child, summand, norm in zip(children(node), (left, right), noted[:2], strict=True):
-                if isinstance(summand, LeafGradient):
-                    norms[child] = norm  # noqa: PERF403  (what is known stays)
-            free.extend(summand for summand in own if summand is not out)
+            total = summation.add(node, left, right)
             seconds.spent("reduce")
-            return out
+            return total
 
-        sums: dict[Node, Flat] = {}
-        for node in nodes:
-            total = reduce_node(node, leaf, add)
-            if isinstance(total, LeafGradient):
-                sums[node] = buffer(node)
-                norms[node] = self._adder.copy(total, sums[node])
-                seconds.spent("reduce")
-            else:
-                sums[node] = total
-        return Gradients(request, self._worker, sums, norms, losses, seconds.so_far())
+        sums = {node: summation.top(node, reduce_node(node, leaf, add)) for node in nodes}
+        seconds.spent("reduce")
+        return Gradients(request, self._worker, sums, summation.norms, losses, seconds.so_far())
 
     def gather_ahead(self, step: int, shard: int) -> bool:
         """Gathers the rows of a leaf that will probably be asked for; False once there is no room for more."""
@@ -179,9 +160,10 @@ class LeafComputer:
         made = self._updater.update(blocks, sums, request.rows, request.rate, before, after)
         return Updates(request, self._worker, made, time.perf_counter() - started)
 
-    def _new_buffer(self) -> Flat:
-        self._buffers.append(self._problem.layout.zeros())
-        return self._buffers[-1]
+    @cached_property
+    def _own_theta(self) -> tuple[Flat, Parameters]:
+        memory = self._problem.layout.zeros()
+        return memory, self.shared_parameters(memory)
 
 
 def _finished(results: Any) -> Any:

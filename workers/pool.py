@@ -64,9 +64,7 @@ class GradientWorker:
 
     def compute(self, request: GradientRequest | EvaluationRequest, theta: Flat) -> Reply:
         """Answers a request at θ (the ray exchange)."""
-        from shardsgd.workers.compute import own_parameters  # noqa: PLC0415
-
-        parameters = own_parameters(self._problem.layout, theta)
+        parameters = self._computer.own_parameters(theta)
         if isinstance(request, EvaluationRequest):
             return self._computer.evaluations(request, parameters)
         return self._computer.gradients(request, parameters)

@@ -99,7 +99,10 @@ def test_training_ends_with_a_summary_its_files_and_no_noise(tmp_path):
     steps = [line for line in lines if "validation" not in line]
     assert [line["step"] for line in steps] == list(range(summary["steps"]))
     promised = "step epoch loss learning_rate gradient_norm noise_trace noise_scale step_seconds"
-    assert all(set(line) == set(promised.split()) for line in steps)
+    parts = "gather_seconds leaf_seconds reduce_seconds exchange_seconds update_seconds idle_seconds"
+    assert all(set(line) == {*promised.split(), *parts.split()} for line in steps)
+    assert all(line[part] is not None for line in steps for part in parts.split())
+    assert "Where the time went" in (folder / "report.html").read_text()
     assert len(lines) - len(steps) == summary["epochs"]
 
 

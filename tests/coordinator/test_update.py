@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from fakes import Fault, toy_dataset, toy_loop, toy_spec
+from fakes import Fault, leaf_rows, toy_dataset, toy_loop, toy_spec
 from trees import blocks_of
 
 from shardsgd.coordinator.training import make_problem
@@ -97,6 +97,39 @@ def test_a_network_of_real_blocks_with_nothing_made_smaller():
         shared, exchange = trained(spec, dataset, steps=2, workers=workers, updates=True)
         assert shared == alone
         assert len(asked_to_update(exchange, 1)) == workers
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("updates", [False, True])
+def test_every_step_divides_by_its_own_rows(updates):
+    """An epoch and more of linear regression by its formula: the epoch's last step has 13 rows, the others 30."""
+    spec = toy_spec(
+        model={"kind": "linear"},
+        objective={"loss": "squared_error", "l1": 0.01, "l2": 0.1},
+        optimizer={"kind": "sgd", "learning_rate": 0.05},
+        batch={"size": 30, "shards": 4, "precision": "float64"},
+    )
+    # Wide enough for four blocks.
+    dataset = toy_dataset(features=70, regression=True)
+    loop, exchange = loop_over(spec, dataset, workers=3, updates=updates)
+    views, rows = exchange.problem.layout.views, []
+    for step in range(STEPS):
+        before = {name: view.copy() for name, view in views(loop.state.theta).items()}
+        weight, bias = before["layer0.weight"][:, 0], before["layer0.bias"]
+        record, after = loop.step(), views(loop.state.theta)
+        leaves = [leaf_rows(exchange.problem, dataset, shard, step) for shard in range(4)]
+        x, y, w = (np.concatenate(arrays) for arrays in zip(*leaves, strict=True))
+        rows.append(w.sum())
+        errors = w * (x @ weight + bias - y)
+        slope = 2 * x.T @ errors / w.sum() + 0.01 * np.sign(weight) + 0.1 * weight
+        bias_slope = 2 * errors.sum() / w.sum()
+        np.testing.assert_allclose(after["layer0.weight"][:, 0], weight - 0.05 * slope, rtol=1e-11, atol=1e-13)
+        np.testing.assert_allclose(after["layer0.bias"], bias - 0.05 * bias_slope, rtol=1e-11, atol=1e-13)
+        assert record.gradient_norm == pytest.approx(np.hypot(np.linalg.norm(slope), bias_slope), rel=1e-11)
+        penalty = 0.01 * np.abs(weight).sum() + 0.05 * weight @ weight
+        assert record.loss == pytest.approx(np.sum(errors**2) / w.sum() + penalty, rel=1e-11)
+    assert rows == [30, 30, 30, 13, 30, 30]
+    assert bool(asked_to_update(exchange, 0)) == updates
 
 
 def test_a_small_network_is_updated_by_the_coordinator():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardsgd.model.sampling import Sampling, Stream, permutation, random_unit, random_words
+from shardsgd.model.sampling import Sampling, Stream, fill_uniform, permutation, random_unit, random_words
 
 BITS_CHANGED = (
     "the random numbers of a job changed (a new NumPy?): runs and checkpoints made before would not be reproduced; "
@@ -215,3 +215,12 @@ def test_a_permutation_is_one(seed, count):
 def test_the_largest_unit_never_draws_a_row_too_many():
     for rows in (1, 3, 7, 2**20 - 1, 2**31 + 1, 2**40 + 1):
         assert int((1 - 2.0**-53) * rows) == rows - 1
+
+
+def test_filling_by_pieces_is_filling_at_once(monkeypatch):
+    monkeypatch.setattr("shardsgd.model.sampling._PIECE", 7)
+    out = np.zeros(40)
+    fill_uniform(out, 0.3, 5, Stream.INITIALIZE, 2, 0)
+    expected = (2 * random_unit(5, Stream.INITIALIZE, 2, 0, 40) - 1) * 0.3
+    assert out.tobytes() == expected.tobytes()
+    assert np.ptp(out) > 0.5

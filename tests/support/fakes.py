@@ -15,7 +15,7 @@ from shardsgd.coordinator.training import make_problem
 from shardsgd.model.problem import Problem
 from shardsgd.model.state import Updater
 from shardsgd.spec import JobSpec
-from shardsgd.workers.compute import LeafComputer, own_parameters
+from shardsgd.workers.compute import LeafComputer
 from shardsgd.workers.exchange import (
     EvaluationRequest,
     Event,
@@ -171,7 +171,7 @@ class InProcessExchange:
         if isinstance(request, UpdateRequest):
             sums = {node: self.sums[holder, node] for node, holder in request.holders}
             return replace(self.computer.updates(request, sums, before, after), worker=worker)
-        parameters = own_parameters(self.problem.layout, before.theta)
+        parameters = self.computer.own_parameters(before.theta)
         if isinstance(request, EvaluationRequest):
             return self.computer.evaluations(request, parameters)
         reply = self.computer.gradients(request, parameters)

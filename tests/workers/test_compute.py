@@ -15,7 +15,8 @@ from shardsgd.model.tree import cover, subtree
 from shardsgd.workers.compute import LeafComputer, own_parameters
 from shardsgd.workers.exchange import GradientRequest, UpdateRequest
 
-SHARDS = 7
+# Nodes of every kind: full trees of 8 and less, and a part of one.
+SHARDS = 11
 DATASET = toy_dataset(rows=64, shards=SHARDS)
 PROBLEM = make_problem(toy_spec(batch={"size": 30, "shards": SHARDS}), DATASET)
 LAYOUT = PROBLEM.layout
@@ -87,9 +88,9 @@ def test_sums_norms_and_losses_are_those_of_the_leaves_whatever_came_before(comp
 
 def test_memory_of_an_earlier_step_may_be_written_over(computer, theta, leaves):
     """As in shared memory, where a node's sum lies where another step's lay before; the padding stays zero."""
-    memory = {node: LAYOUT.zeros() for node in cover(1, 7, SHARDS)}
+    memory = {node: LAYOUT.zeros() for node in cover(1, 10, SHARDS)}
     for step in (0, 1, 2, 0):
-        request = GradientRequest(step, 0, 1, 7)
+        request = GradientRequest(step, 0, 1, 10)
         assert_right(computer.gradients(request, own_parameters(LAYOUT, theta), memory.__getitem__), request, leaves)
     assert not any(total[padding(LAYOUT)].any() for total in memory.values())
 
