@@ -12,6 +12,7 @@ from shardsgd.coordinator.rounds import Rounds
 from shardsgd.model.layout import Flat
 from shardsgd.model.problem import Problem
 from shardsgd.model.state import BlockUpdates, Updater
+from shardsgd.model.sums import in_order
 from shardsgd.model.tree import Node, above
 from shardsgd.workers.exchange import Exchange, Gradients, UpdateRequest, Updates, WorkerId
 
@@ -68,11 +69,11 @@ class StepUpdater:
             made = self._updater.update(range(self._updater.blocks), sums, rows, rate, before, after)
         norms = {node: norm for part in gradients for node, norm in part.norms.items()}
         # Added in the blocks' order, as for the nodes that workers finish: the same bits wherever a node was finished.
-        added = (sum(by_block) for by_block in made.norms.tolist())
+        added = (in_order(by_block) for by_block in made.norms.tolist())
         return StepUpdate(
             norms=norms | dict(zip(above(sums, sampling.shards), added, strict=True)),
-            gradient_squared_norm=sum(made.gradient_squared_norm.tolist()),
-            regularizer=sum(made.regularizer.tolist()),
+            gradient_squared_norm=in_order(made.gradient_squared_norm.tolist()),
+            regularizer=in_order(made.regularizer.tolist()),
             finite=bool(made.finite.all()),
             worker_seconds=seconds,
         )

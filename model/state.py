@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from shardsgd.model.layout import BLOCK, Flat
 from shardsgd.model.problem import Problem
-from shardsgd.model.sums import add_block, block_squared_norm
+from shardsgd.model.sums import add_block, block_squared_norm, in_order
 from shardsgd.model.tree import Node, above, reduce_node
 
 
@@ -109,7 +109,8 @@ class Updater:
         if not self._problem.regularizer:
             return 0.0
         blocks = enumerate(self._problem.layout.blocks)
-        return sum(self._regularizer_of(number, theta[span]) for number, span in blocks)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return in_order(self._regularizer_of(number, theta[span]) for number, span in blocks)
 
     def _regularize(self, number: int, theta: Flat, gradient: Flat) -> float:
         """Adds a block's ∇r(θ) to its gradient; returns its share of r(θ)."""
@@ -118,7 +119,7 @@ class Updater:
         return self._regularizer_of(number, theta)
 
     def _regularizer_of(self, number: int, theta: Flat) -> float:
-        return sum(self._problem.regularizer.value(theta[weights]) for weights in self._weights[number])
+        return in_order(self._problem.regularizer.value(theta[weights]) for weights in self._weights[number])
 
     def _add_up(self, sums: Mapping[Node, Flat], span: slice) -> tuple[Flat, float, dict[Node, float]]:
         """A block of the root's sum, to be written over, its squared norm, and those of all that was added on the way."""

@@ -7,6 +7,9 @@ norms and reported once, hence no warnings.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,13 +92,18 @@ def add_block(left: Flat, right: Flat, out: Flat) -> float:
         return block_squared_norm(out)
 
 
+def in_order(values: Iterable[float]) -> float:
+    """Σ values from left to right, each sum rounded; from Python 3.12 on `sum` compensates, which adding in parts cannot."""
+    return reduce(add, values, 0.0)
+
+
 def squared_norm(flat: NDArray[Any]) -> float:
     """‖flat‖²: the squared norms of its blocks, added in order, in float64.
 
     Not finite exactly if the buffer is not, short of float64's own range.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        return float(sum(block_squared_norm(flat[span]) for span in block_spans(flat.size)))
+        return in_order(block_squared_norm(flat[span]) for span in block_spans(flat.size))
 
 
 def block_squared_norm(block: NDArray[Any]) -> float:
@@ -105,7 +113,7 @@ def block_squared_norm(block: NDArray[Any]) -> float:
     """
     rest = block.size % _NORM_ROW
     rows, tail = block[: block.size - rest].reshape(-1, _NORM_ROW), block[block.size - rest :]
-    total = float(sum(np.vecdot(rows, rows).tolist()))
+    total = in_order(np.vecdot(rows, rows).tolist())
     if rest:
         total += float(np.vecdot(tail, tail))
     if not math.isfinite(total):

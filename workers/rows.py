@@ -60,7 +60,7 @@ class RowGatherer:
         """A leaf's rows. They stay until the next call of a method."""
         buffers = self._ahead.pop((shard, step), None)
         if buffers is None:
-            buffers = self._free.pop() if self._free else self._ahead.pop(next(iter(self._ahead)))
+            buffers = self._unused() or self._ahead.pop(next(iter(self._ahead)))
             self._gather(shard, step, buffers)
         self._free.append(buffers)
         return buffers
@@ -71,15 +71,18 @@ class RowGatherer:
             self._free.append(self._ahead.pop(leaf))
         if (shard, step) in self._ahead:
             return True
-        if not self._free and self._more > 0:
-            self._more -= 1
-            self._free.append(RowBuffers(self._problem.sampling.leaf_rows, self._problem))
-        if not self._free:
+        buffers = self._unused()
+        if buffers is None:
             return False
-        buffers = self._free.pop()
         self._gather(shard, step, buffers)
         self._ahead[shard, step] = buffers
         return True
+
+    def _unused(self) -> RowBuffers | None:
+        if not self._free and self._more > 0:
+            self._more -= 1
+            return RowBuffers(self._problem.sampling.leaf_rows, self._problem)
+        return self._free.pop() if self._free else None
 
     def _gather(self, shard: int, step: int, buffers: RowBuffers) -> None:
         shards, rows = self._problem.sampling.leaf(shard, step)

@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from shardsgd.errors import JobError
-from shardsgd.model.chunks import chunks
 from shardsgd.model.layout import Flat
 from shardsgd.model.problem import Problem
 from shardsgd.model.state import StateBuffers, Updater
@@ -70,14 +69,13 @@ class SharedMemoryExchange:
         state_buffers = 2 * (1 + Updater(problem).slots)
         needed = state_buffers + min(shards, 2 * workers)
         check_memory(needed * layout.nbytes, f"{needed} buffers of {layout.parameters:,} parameters")
-        self._longest_answer = wire.longest_answer(
-            problem, max(len(chunks(problem, split)) for split in ("train", "validation"))
-        )
         self._state = SharedBuffers.create(layout, state_buffers)
         self._sums = SharedBuffers.create(layout, shards * (1 + max(pool.actors)))
         self.states = _states(self._state, state_buffers)
         self._published = 0
         self._sockets: dict[WorkerId, socket.socket] = {}
+        # Of each worker, the parts of an answer that came so far.
+        self._parts: dict[WorkerId, list[bytes]] = {worker: [] for worker in pool.actors}
         self._unanswered: dict[WorkerId, dict[wire.Key, Request]] = {worker: {} for worker in pool.actors}
         self._selector = selectors.DefaultSelector()
         self._undelivered: list[Event] = []
@@ -108,7 +106,8 @@ class SharedMemoryExchange:
         """What arrived since the last call, waiting for at least one event; empty after `timeout_s` seconds."""
         events, self._undelivered = self._undelivered, []
         ready = self._selector.select(0 if events else timeout_s)
-        return events + [self._event(key.data) for key, _ in ready]
+        arrived = [self._event(key.data) for key, _ in ready]
+        return events + [event for event in arrived if event is not None]
 
     def close(self) -> None:
         """Hangs up and frees the shared memory; may be called twice."""
@@ -148,13 +147,18 @@ class SharedMemoryExchange:
         self._sockets[worker] = connection
         self._selector.register(connection, selectors.EVENT_READ, worker)
 
-    def _event(self, worker: WorkerId) -> Event:
+    def _event(self, worker: WorkerId) -> Event | None:
         try:
-            answer = self._sockets[worker].recv(self._longest_answer)
+            message = self._sockets[worker].recv(wire.LONGEST_MESSAGE)
         except OSError:
-            answer = b""
-        if not answer:
+            message = b""
+        if not message:
             return self._lose(worker)
+        self._parts[worker].append(message[1:])
+        if message[0]:
+            return None
+        answer = b"".join(self._parts[worker])
+        self._parts[worker].clear()
         request = self._unanswered[worker].pop(wire.unpack_key(answer))
         failure = wire.unpack_failure(answer)
         if failure is not None:
@@ -204,7 +208,8 @@ def serve(address: str, worker: WorkerId, problem: Problem, computer: LeafComput
                 answer = wire.pack_answer(answerer.answer(request, number))
             except Exception:  # noqa: BLE001  (whatever it is, the coordinator decides what becomes of it)
                 answer = wire.pack_failure(request, traceback.format_exc())
-            connection.send(answer)
+            for part in wire.parts(answer):
+                connection.send(part)
             answerer.prepare(request, lambda: not incoming.poll(0))
 
 
@@ -241,7 +246,9 @@ class _Answerer:
         """Gathers, while there is nothing else to do, the rows that the same request for the next step will need."""
         if isinstance(answered, GradientRequest):
             self._last = answered
-        last_of_step = UpdateRequest if self._problem.shares_updates else GradientRequest
+        # More workers than blocks: the others are not asked to update.
+        updates = self._problem.shares_updates and self._worker < len(self._problem.layout.blocks)
+        last_of_step = UpdateRequest if updates else GradientRequest
         if self._last is None or not isinstance(answered, last_of_step):
             return
         for shard in range(self._last.start, self._last.stop):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,9 @@ _UPDATE = struct.Struct("<qd")
 # whether it failed, plan version, start, stop; then numbers, or a traceback
 _ANSWER = struct.Struct("<?qqq")
 _LONGEST_TRACEBACK = 32_000
+# A message of a socket must fit its buffer, which is some 200 kB on Linux unless the administrator says otherwise.
+_PART = 2**16
+LONGEST_MESSAGE = 1 + _PART
 
 
 def key(request: Request) -> Key:
@@ -82,7 +85,14 @@ def pack_answer(reply: Reply) -> bytes:
 
 def pack_failure(request: Request, traceback: str) -> bytes:
     """The end of a traceback instead of an answer."""
-    return _ANSWER.pack(True, *key(request)) + traceback.encode()[-_LONGEST_TRACEBACK:]
+    return _ANSWER.pack(True, *key(request)) + traceback.encode(errors="backslashreplace")[-_LONGEST_TRACEBACK:]
+
+
+def parts(answer: bytes) -> Iterator[bytes]:
+    """An answer as messages that a socket takes: each begins with whether more follow."""
+    for start in range(0, len(answer), _PART):
+        more = start + _PART < len(answer)
+        yield bytes([more]) + answer[start : start + _PART]
 
 
 def unpack_key(message: bytes) -> Key:
@@ -117,14 +127,6 @@ def unpack_answer(
             nodes = above([node for node, _ in request.holders], shards)
             norms, figures = np.split(numbers[1:].reshape(len(nodes) + 3, units), [len(nodes)])
             return Updates(request, worker, BlockUpdates(norms, *figures), float(numbers[0]))
-
-
-def longest_answer(problem: Problem, chunks: int) -> int:
-    """Bytes of the longest answer, with at most so many chunks in an evaluation."""
-    shards, blocks = problem.sampling.shards, len(problem.layout.blocks)
-    # Norms of < 2V nodes and losses of V leaves; two numbers a chunk; norms of < V nodes and three figures a block.
-    numbers = max(3 + 3 * shards, 2 * chunks, 1 + (shards + 3) * blocks)
-    return _ANSWER.size + max(8 * numbers, _LONGEST_TRACEBACK)
 
 
 def _numbers(reply: Reply) -> list[NDArray[np.float64]]:

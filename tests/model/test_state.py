@@ -232,7 +232,6 @@ def test_the_regularizer_is_its_formula_and_the_update_uses_its_gradient(l1, l2,
     np.testing.assert_allclose(before.theta - after.theta, gradient, rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.xfail(reason="Updater.regularizer adds spans of weights, an update adds them by block first")
 def test_the_regularizer_has_the_bits_of_the_updates_shares():
     with blocks_of(70):
         deep = replace(problem(l1=0.2, l2=0.3), network=Network(9, (3, 3, 3, 3, 3, 3), 5, "tanh"))

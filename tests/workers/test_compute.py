@@ -12,7 +12,7 @@ from shardsgd.model.leaf import leaf_program
 from shardsgd.model.state import StateBuffers, Updater
 from shardsgd.model.sums import LeafGradient
 from shardsgd.model.tree import cover, subtree
-from shardsgd.workers.compute import LeafComputer, own_parameters
+from shardsgd.workers.compute import LeafComputer
 from shardsgd.workers.exchange import GradientRequest, UpdateRequest
 
 # Nodes of every kind: full trees of 8 and less, and a part of one.
@@ -73,7 +73,7 @@ def assert_right(reply, request, leaves):
 @given(st.lists(st.tuples(requests(), st.booleans(), st.integers(0, SHARDS)), max_size=6))
 def test_sums_norms_and_losses_are_those_of_the_leaves_whatever_came_before(computer, theta, leaves, asked):
     """In the computer's own memory or another's, with rows gathered ahead or not."""
-    own, shared = own_parameters(LAYOUT, theta), computer.shared_parameters(theta)
+    own, shared = computer.own_parameters(theta), computer.shared_parameters(theta)
     for request, elsewhere, ahead in asked:
         for shard in range(ahead):
             computer.gather_ahead(request.step, shard)
@@ -91,7 +91,7 @@ def test_memory_of_an_earlier_step_may_be_written_over(computer, theta, leaves):
     memory = {node: LAYOUT.zeros() for node in cover(1, 10, SHARDS)}
     for step in (0, 1, 2, 0):
         request = GradientRequest(step, 0, 1, 10)
-        assert_right(computer.gradients(request, own_parameters(LAYOUT, theta), memory.__getitem__), request, leaves)
+        assert_right(computer.gradients(request, computer.own_parameters(theta), memory.__getitem__), request, leaves)
     assert not any(total[padding(LAYOUT)].any() for total in memory.values())
 
 
@@ -108,7 +108,7 @@ def test_shared_parameters_are_read_when_leaves_are_computed(computer, theta, le
 def test_own_parameters_are_not_changed_by_what_becomes_of_theirs(computer, theta, leaves):
     memory = theta.copy()
     memory.flags.writeable = False
-    parameters = own_parameters(LAYOUT, memory)
+    parameters = computer.own_parameters(memory)
     memory.flags.writeable = True
     memory[:] = 0
     request = GradientRequest(2, 0, 0, SHARDS)
@@ -129,16 +129,10 @@ def test_an_update_is_the_updaters(computer, theta, leaves):
     assert [figures.tobytes() for figures in reply.made] == [figures.tobytes() for figures in made]
 
 
-def test_a_worker_that_is_warm_compiles_no_leaf_program_again_for_parameters_of_its_own():
-    computer = LeafComputer(PROBLEM, ArrayRows(DATASET))
+def test_a_worker_compiles_its_leaf_program_before_the_first_step_and_never_again():
+    """Neither for θ in shared memory nor for its own copy of one."""
+    computer, request = LeafComputer(PROBLEM, ArrayRows(DATASET)), GradientRequest(0, 0, 0, 1)
     computer.warm_up()
-    computer.gradients(GradientRequest(0, 0, 0, 1), own_parameters(LAYOUT, LAYOUT.zeros()))
-    assert computer.compiled_programs() == 1
-
-
-@pytest.mark.xfail(reason="an alias is committed to its device, what warm_up computes with is not")
-def test_a_worker_that_is_warm_compiles_no_leaf_program_again_for_shared_parameters():
-    computer = LeafComputer(PROBLEM, ArrayRows(DATASET))
-    computer.warm_up()
-    computer.gradients(GradientRequest(0, 0, 0, 1), computer.shared_parameters(LAYOUT.zeros()))
-    assert computer.compiled_programs() == 1
+    for parameters in (computer.shared_parameters, computer.own_parameters):
+        computer.gradients(request, parameters(LAYOUT.zeros()))
+        assert computer.compiled_programs() == 1

@@ -114,7 +114,6 @@ def test_every_answer_arrives(shards, blocks, chunks, data):
     request = data.draw(requests(shards, blocks, chunks))
     reply = answer(request, shards, lambda: data.draw(floats))
     message, spec = wire.pack_answer(reply), problem(shards, blocks)
-    assert len(message) <= wire.longest_answer(spec, chunks)
     assert wire.unpack_key(message) == wire.key(request)
     assert wire.unpack_failure(message) is None
 
@@ -131,7 +130,6 @@ def test_every_failure_arrives(shards, blocks, data, text):
     message = wire.pack_failure(request, text)
     assert wire.unpack_key(message) == wire.key(request)
     assert wire.unpack_failure(message) == text
-    assert len(message) <= wire.longest_answer(problem(shards, blocks), 5)
 
 
 def test_an_answer_names_its_request_among_those_of_other_plans_and_ranges():
@@ -151,10 +149,8 @@ def test_of_a_long_traceback_the_end_arrives(letter, end):
     assert arrived.endswith(20 * letter + last_line)
     assert len(traceback) > len(arrived) > 0.9 * LONGEST_TRACEBACK / len(letter.encode())
     assert arrived.lstrip("\ufffd") in traceback
-    assert len(message) <= wire.longest_answer(problem(4, 2), 1)
 
 
-@pytest.mark.xfail(reason="a traceback with a lone surrogate (of a path that is not UTF-8) cannot be encoded")
 def test_a_traceback_of_odd_characters_arrives():
     arrived = wire.unpack_failure(wire.pack_failure(GradientRequest(0, 1, 0, 4), "OSError: /data/\udcff.npy"))
     assert arrived.startswith("OSError: /data/")
@@ -180,14 +176,18 @@ def test_nothing_is_longer_than_announced(shards, blocks, chunks):
         assert lengths[-1] == 25 + 8 * count
     lengths.append(len(wire.pack_failure(GradientRequest(0, 0, 0, 1), 100_000 * "x")))
     assert len(wire.pack_request(list(longest)[1], 0)) == wire.longest_request(spec)
-    assert max(lengths) <= wire.longest_answer(spec, chunks)
 
 
-@pytest.mark.xfail(raises=OSError, reason="a message through a Unix socket of default size has at most 212,960 bytes")
 def test_the_evaluation_of_five_million_rows_by_one_worker_goes_through_a_socket():
+    """In parts: one message of a Unix socket of default size has at most 212,960 bytes."""
     request = EvaluationRequest(0, 0, 0, 20_000, "train")
     message = wire.pack_answer(answer(request, 4, lambda: 1.0))
     one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    arrived = []
     with one, other:
-        one.send(message)
-        assert other.recv(wire.longest_answer(problem(4, 2), 20_000)) == message
+        for part in wire.parts(message):
+            one.send(part)
+            arrived.append(other.recv(wire.LONGEST_MESSAGE))
+    assert [part[0] for part in arrived] == [1] * (len(arrived) - 1) + [0]
+    assert b"".join(part[1:] for part in arrived) == message
+    assert len(arrived) == 5
