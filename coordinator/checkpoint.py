@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
-from shardsgd.coordinator.files import write_atomically
+from shardsgd.coordinator.files import write_arrays
 from shardsgd.coordinator.loop import TrainState
 from shardsgd.coordinator.stop import Progress
 from shardsgd.errors import ResumeError
@@ -54,7 +53,7 @@ def save_checkpoint(folder: Path, state: TrainState, layout: Layout, origin: Ori
     }
     metadata = {"format": _FORMAT, "state": json.dumps(scalars), "origin": json.dumps(asdict(origin))}
     path = folder / f"step-{state.step:09d}.safetensors"
-    write_atomically(path, safetensors.numpy.save(arrays, metadata))
+    write_arrays(path, arrays, metadata)
     for old in _checkpoints(folder)[:-_KEPT]:
         old.unlink()
     return path

@@ -95,11 +95,10 @@ class StepLoop:
         updated = self._update.update(gradients, state.step, rate, self._current)
         self._check_finite(updated, loss, rows, rate)
         noise = step_noise(updated.norms, [sampling.leaf_count(shard, state.step) for shard in range(sampling.shards)])
-        self._current = 1 - self._current
-        successor = self._exchange.states[self._current]
+        successor = self._exchange.states[1 - self._current]
         ended = self._clock()
         loss += updated.regularizer
-        self.state = TrainState(
+        after = TrainState(
             step=state.step + 1,
             theta=successor.theta,
             optimizer_state=successor.slots,
@@ -108,6 +107,8 @@ class StepLoop:
             seconds=state.seconds + ended - started,
             recoveries=self._rounds.recoveries,
         )
+        # Together, and last: whatever goes wrong before, θ_t is still what it was.
+        self._current, self.state = 1 - self._current, after
         return StepRecord(
             step=state.step,
             epoch=state.step // sampling.steps_per_epoch,

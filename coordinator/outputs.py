@@ -12,11 +12,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
 
-import safetensors.numpy
 from numpy.typing import NDArray
 
 from shardsgd.coordinator.checkpoint import clear_checkpoints
-from shardsgd.coordinator.files import write_atomically
+from shardsgd.coordinator.files import write_arrays, write_atomically
 from shardsgd.coordinator.loop import TrainState
 from shardsgd.coordinator.records import StepRecord, Summary, ValidationRecord, as_json, finite
 from shardsgd.errors import InputError, ResumeError
@@ -81,6 +80,8 @@ class RunFolder:
             metrics = self._metrics_path.open("a", encoding="utf-8")
         except OSError as error:
             raise InputError(f"--out {self.path}: cannot be written: {error}") from None
+        # For as long as the run goes this frame waits, and would keep a state of the size of the model.
+        del resumed, kept
         with metrics as self._metrics:
             yield
         self._metrics = None
@@ -148,7 +149,7 @@ class RunFolder:
 
     def write_parameters(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """parameters.safetensors."""
-        write_atomically(self.path / "parameters.safetensors", safetensors.numpy.save(dict(arrays)))
+        write_arrays(self.path / "parameters.safetensors", arrays)
 
     def write_summary(self, summary: Summary) -> None:
         """summary.json."""

@@ -13,7 +13,8 @@ Range = tuple[int, int]
 def plan(missing: Sequence[Range], workers: Sequence[WorkerId]) -> Mapping[WorkerId, tuple[Range, ...]]:
     """Shares the missing units out, in order and evenly: shares differ by at most one unit.
 
-    Units are leaves of a step or chunks of an evaluation. With nothing computed yet each worker gets one contiguous range.
+    Units are leaves of a step, blocks of its update, or chunks of an evaluation. With nothing computed yet each worker gets
+    one contiguous range.
 
     Args:
         missing: disjoint half-open ranges of units, ascending.

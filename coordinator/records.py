@@ -19,14 +19,14 @@ class StepRecord:
         gradient_norm: ‖g‖ of the step's gradient of L.
         noise_trace: unbiased estimate of tr Σ from this step's leaves; None with fewer than two leaves.
         noise_scale: smoothed tr Σ over smoothed |G|², in rows; None while |G|² cannot be told from 0.
-        step_seconds: wall-clock seconds from plan to update. Where they went, in the worker that was busy longest (None in
-            metrics of a version that did not measure it):
-        gather_seconds: its gathering of rows, as far as it was not done before the step.
-        leaf_seconds: its leaf program.
-        reduce_seconds: its adding up of gradients.
+        step_seconds: wall-clock seconds from plan to update: the sum of the next five. (They are None in metrics of a version
+            that did not measure them.)
+        gather_seconds: what the worker that was busy longest spent on gathering rows, as far as it had not done so before.
+        leaf_seconds: what it spent in the leaf program.
+        reduce_seconds: what it spent on adding up gradients.
         exchange_seconds: from plan to the last answer, beyond that worker's time: messages, wake-ups, waiting for a core.
         update_seconds: finishing the reduction tree and updating.
-        idle_seconds: what a worker waited, on average.
+        idle_seconds: what a worker waited in all this, on average over the workers.
     """
 
     step: int

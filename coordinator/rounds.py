@@ -40,7 +40,7 @@ class Rounds:
         A lost worker's units go to the others within the round. Answers to anything not asked in this round are dropped.
 
         Args:
-            units: leaves or chunks.
+            units: leaves, blocks or chunks.
             request: makes the request of (plan version, start, stop).
 
         Raises:

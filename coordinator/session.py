@@ -74,7 +74,8 @@ class Session:
             except JobError as failure:
                 state, reason, error = "FAILED", str(failure), failure
         final = self._loop.state
-        parameters = self._problem.layout.views(final.theta)
+        # Copies: a view would keep the exchange's memory, with both states, for as long as somebody keeps the result.
+        parameters = {name: view.copy() for name, view in self._problem.layout.views(final.theta).items()}
         self._folder.write_parameters(parameters)
         sampling = self._problem.sampling
         summary = Summary(

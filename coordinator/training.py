@@ -34,6 +34,7 @@ from shardsgd.workers.exchange import Exchange
 from shardsgd.workers.pool import WorkerPool, first_line
 from shardsgd.workers.ray_exchange import RayExchange
 from shardsgd.workers.ray_runtime import ray_runtime
+from shardsgd.workers.shared_memory import check_memory
 from shardsgd.workers.shared_memory_exchange import SharedMemoryExchange
 
 
@@ -51,18 +52,27 @@ def make_problem(spec: JobSpec, dataset: Dataset) -> Problem:
     )
 
 
-def open_exchange(kind: Literal["auto", "shared_memory", "ray"], pool: WorkerPool, problem: Problem) -> Exchange:
+def open_exchange(
+    kind: Literal["auto", "shared_memory", "ray"],
+    pool: WorkerPool,
+    problem: Problem,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Exchange:
     """The transport that was asked for; "auto" is shared memory where all workers are on this node, else ray.
 
     Raises:
-        JobError: shared memory was asked for, and a worker is on another node or memory is short.
+        JobError: shared memory was asked for, and a worker is on another node; or memory is short.
+        InterruptedJobError: interrupted while it was opened.
     """
     if kind == "ray":
         return RayExchange(pool, problem)
     node = ray.get_runtime_context().get_node_id()
     elsewhere = [worker for worker, info in pool.infos.items() if info.node != node]
     if not elsewhere:
-        return SharedMemoryExchange(pool, problem)
+        layout = problem.layout
+        buffers = 2 * (1 + problem.optimizer.slots) + _sums(problem, len(pool.actors))
+        check_memory(buffers * layout.nbytes, f"{buffers} buffers of {layout.parameters:,} parameters")
+        return SharedMemoryExchange(pool, problem, interrupted)
     if kind == "auto":
         return RayExchange(pool, problem)
     raise JobError(f'workers.exchange = "shared_memory": workers {elsewhere} are on other nodes than the coordinator')
@@ -132,7 +142,7 @@ def _run_in(
         problem, dataset.shards, validation, workers=workers, environment=environment, interrupted=interrupted
     )
     stack.callback(pool.close)
-    exchange = open_exchange(spec.workers.exchange, pool, problem)
+    exchange = open_exchange(spec.workers.exchange, pool, problem, interrupted)
     stack.callback(exchange.close)
 
     rounds = Rounds(exchange, interrupted, state.recoveries if state else 0)
@@ -164,9 +174,13 @@ def _run_in(
 
 def _object_store_bytes(dataset: Dataset, problem: Problem, workers: int) -> int:
     """Room for all rows, and for two steps' parameters and gradient sums."""
-    shards = problem.sampling.shards
     pairs = [*dataset.shards, *([dataset.validation] if dataset.validation else [])]
     rows = sum(x.nbytes + y.nbytes for x, y in pairs)
+    return rows + 2 * problem.layout.nbytes * (1 + _sums(problem, workers)) + 64 * 2**20
+
+
+def _sums(problem: Problem, workers: int) -> int:
+    """How many gradient sums the workers leave in a step."""
+    shards = problem.sampling.shards
     shares = plan([(0, shards)], range(workers)).values()
-    sums = sum(len(cover(start, stop, shards)) for ranges in shares for start, stop in ranges)
-    return rows + 2 * problem.layout.nbytes * (1 + sums) + 64 * 2**20
+    return sum(len(cover(start, stop, shards)) for ranges in shares for start, stop in ranges)

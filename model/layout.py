@@ -17,8 +17,8 @@ Flat = NDArray[Any]
 # XLA:CPU takes a NumPy array without copying it only where it is aligned so; it is also a cache line.
 ALIGNMENT_BYTES = 64
 
-# Elements of a block. What an update reads and writes of one (θ, sums, optimizer slots) stays in a core's cache; what a call of
-# a compiled program costs by itself (20 µs) is small beside it.
+# Elements of a block. What an update reads and writes of one (θ, sums, optimizer slots) stays in a core's cache; what NumPy's
+# calls cost by themselves (10 µs) is small beside it. Of 16 Ki to 128 Ki the fastest.
 BLOCK = 1 << 16
 
 
@@ -135,7 +135,7 @@ def parameters_sha256(arrays: Mapping[str, NDArray[Any]]) -> str:
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
-        digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+        digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
     return digest.hexdigest()
 
 

@@ -96,7 +96,7 @@ class Sampling:
 
     @property
     def leaf_rows(self) -> int:
-        """B = ⌈B/V⌉, the fixed number of rows of the leaf program; weights mask what a leaf lacks."""
+        """Rows of a full leaf, b = ⌈B/V⌉: the fixed number of rows of the leaf program; weights mask what a leaf lacks."""
         return -(-self.batch // self.shards)
 
     @property

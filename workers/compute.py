@@ -135,7 +135,7 @@ class LeafComputer:
         seconds.spent("reduce")
         return Gradients(request, self._worker, sums, summation.norms, losses, seconds.so_far())
 
-    def gather_ahead(self, step: int, shard: int) -> bool:
+    def gather_ahead(self, shard: int, step: int) -> bool:
         """Gathers the rows of a leaf that will probably be asked for; False once there is no room for more."""
         return self._rows.gather_ahead(shard, step)
 

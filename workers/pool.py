@@ -16,6 +16,7 @@ from shardsgd.errors import InterruptedJobError, JobError
 from shardsgd.model.layout import Flat
 from shardsgd.model.problem import Problem
 from shardsgd.workers.exchange import EvaluationRequest, GradientRequest, Reply, WorkerId
+from shardsgd.workers.handover import Address
 
 Arrays = tuple[NDArray[Any], NDArray[Any]]
 
@@ -69,7 +70,7 @@ class GradientWorker:
             return self._computer.evaluations(request, parameters)
         return self._computer.gradients(request, parameters)
 
-    def serve(self, address: str) -> None:
+    def serve(self, address: Address) -> None:
         """Answers requests until the coordinator hangs up (the shared-memory exchange)."""
         from shardsgd.workers.shared_memory_exchange import serve  # noqa: PLC0415
 

@@ -60,8 +60,7 @@ class RowGatherer:
         """A leaf's rows. They stay until the next call of a method."""
         buffers = self._ahead.pop((shard, step), None)
         if buffers is None:
-            buffers = self._unused() or self._ahead.pop(next(iter(self._ahead)))
-            self._gather(shard, step, buffers)
+            buffers = self._gathered(shard, step, self._unused() or self._ahead.pop(next(iter(self._ahead))))
         self._free.append(buffers)
         return buffers
 
@@ -74,8 +73,7 @@ class RowGatherer:
         buffers = self._unused()
         if buffers is None:
             return False
-        self._gather(shard, step, buffers)
-        self._ahead[shard, step] = buffers
+        self._ahead[shard, step] = self._gathered(shard, step, buffers)
         return True
 
     def _unused(self) -> RowBuffers | None:
@@ -83,6 +81,14 @@ class RowGatherer:
             self._more -= 1
             return RowBuffers(self._problem.sampling.leaf_rows, self._problem)
         return self._free.pop() if self._free else None
+
+    def _gathered(self, shard: int, step: int, buffers: RowBuffers) -> RowBuffers:
+        try:
+            self._gather(shard, step, buffers)
+        except BaseException:
+            self._free.append(buffers)
+            raise
+        return buffers
 
     def _gather(self, shard: int, step: int, buffers: RowBuffers) -> None:
         shards, rows = self._problem.sampling.leaf(shard, step)

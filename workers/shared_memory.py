@@ -37,8 +37,12 @@ class SharedBuffers:
     def create(cls, layout: Layout, count: int) -> Self:
         """New zeroed buffers."""
         fd = os.memfd_create("shardsgd", os.MFD_CLOEXEC)
-        os.ftruncate(fd, _stride(layout) * count)
-        return cls(fd, layout, count)
+        try:
+            os.ftruncate(fd, _stride(layout) * count)
+            return cls(fd, layout, count)
+        except BaseException:
+            os.close(fd)
+            raise
 
     def buffer(self, number: int) -> Flat:
         """One buffer, as a view of the shared memory; the same array every time."""
@@ -78,9 +82,16 @@ def _free_of_the_machine() -> int:
 
 
 def _free_of_the_cgroup(folder: Path = _CGROUP) -> float:
-    """What a container's limit leaves (cgroup v2, as seen from inside); infinite where there is none."""
+    """What a container's limit leaves (cgroup v2, as seen from inside); infinite where there is none.
+
+    Pages of files count as free, as they do for a machine: the kernel takes them back before it refuses memory.
+    """
     try:
         limit, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        lines = (folder / "memory.stat").read_text().splitlines()
     except OSError:
         return float("inf")
-    return float("inf") if limit == "max" else max(0, int(limit) - int(used))
+    if limit == "max":
+        return float("inf")
+    stat = {name: int(value) for name, value in map(str.split, lines)}
+    return max(0, int(limit) - int(used) + stat.get("inactive_file", 0) + stat.get("active_file", 0))

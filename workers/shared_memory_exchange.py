@@ -1,21 +1,20 @@
 """The shared-memory exchange, for workers on the coordinator's node: both ends.
 
 The training state and every worker's gradient sums lie in memory without a name, which all of them see. A Unix socket for each
-worker carries the few bytes of requests and answers, wakes whoever waits, and by closing reports a death at once. The socket's
-address is in the abstract namespace, so there is no file either: `kill -9` leaves nothing.
+worker (`handover.py`) carries the few bytes of requests and answers, wakes whoever waits, and by closing reports a death at
+once. The socket has no file either: `kill -9` leaves nothing.
 
 The state has two versions, used in turn: a worker that still computes an older step reads memory that nobody writes until its
 answer no longer counts. The sum of tree node (a, b) lies in the worker's buffer a, so the requests of one step never meet.
+Workers also write the state's next version. That is safe as long as a request to update goes to another worker only once the
+one that had it is dead, as it is when its socket closes; one that merely hung could wake up and write old blocks over new ones.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
 import select
 import selectors
 import socket
-import struct
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -25,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from shardsgd.errors import JobError
+from shardsgd.errors import InterruptedJobError, JobError
 from shardsgd.model.layout import Flat
 from shardsgd.model.problem import Problem
-from shardsgd.model.state import StateBuffers, Updater
+from shardsgd.model.state import StateBuffers
 from shardsgd.model.tree import Node
 from shardsgd.workers import wire
 from shardsgd.workers.exchange import (
@@ -42,14 +41,13 @@ from shardsgd.workers.exchange import (
     WorkerId,
     WorkerLost,
 )
+from shardsgd.workers.handover import Address, Listener, connect
 from shardsgd.workers.pool import WorkerPool, last_line
-from shardsgd.workers.shared_memory import SharedBuffers, check_memory
+from shardsgd.workers.shared_memory import SharedBuffers
 
 if TYPE_CHECKING:
     from shardsgd.workers.compute import LeafComputer
 
-_HELLO = struct.Struct("<q")  # the worker's number
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
 _CONNECT_S = 30.0
 
 
@@ -58,32 +56,39 @@ class SharedMemoryExchange:
 
     updates = True
 
-    def __init__(self, pool: WorkerPool, problem: Problem) -> None:
+    def __init__(self, pool: WorkerPool, problem: Problem, interrupted: Callable[[], bool] = lambda: False) -> None:
         """Connects to every worker of the pool.
 
+        Args:
+            pool: of workers on this node.
+            problem: the job's mathematics.
+            interrupted: polled while waiting for them.
+
         Raises:
-            JobError: a worker did not connect, or there is not enough memory for the training state and the gradient sums.
+            JobError: a worker did not connect, or there is no memory or no file descriptor left.
+            InterruptedJobError: the user asked to stop.
         """
         self._problem = problem
-        layout, shards, workers = problem.layout, problem.sampling.shards, len(pool.actors)
-        state_buffers = 2 * (1 + Updater(problem).slots)
-        needed = state_buffers + min(shards, 2 * workers)
-        check_memory(needed * layout.nbytes, f"{needed} buffers of {layout.parameters:,} parameters")
-        self._state = SharedBuffers.create(layout, state_buffers)
-        self._sums = SharedBuffers.create(layout, shards * (1 + max(pool.actors)))
-        self.states = _states(self._state, state_buffers)
         self._published = 0
         self._sockets: dict[WorkerId, socket.socket] = {}
         # Of each worker, the parts of an answer that came so far.
         self._parts: dict[WorkerId, list[bytes]] = {worker: [] for worker in pool.actors}
         self._unanswered: dict[WorkerId, dict[wire.Key, Request]] = {worker: {} for worker in pool.actors}
-        self._selector = selectors.DefaultSelector()
         self._undelivered: list[Event] = []
-        try:
-            self._connect(pool)
-        except BaseException:
-            self.close()
-            raise
+        state_buffers = _state_buffers(problem)
+        with ExitStack() as stack:
+            stack.callback(self._hang_up)
+            try:
+                self._selector = stack.enter_context(selectors.DefaultSelector())
+                self._state = SharedBuffers.create(problem.layout, state_buffers)
+                stack.callback(self._state.close)
+                self._sums = SharedBuffers.create(problem.layout, problem.sampling.shards * (1 + max(pool.actors)))
+                stack.callback(self._sums.close)
+                self._connect(pool, interrupted)
+            except OSError as error:
+                raise JobError(f"the shared-memory exchange could not be opened: {error}") from error
+            self._resources = stack.pop_all()
+        self.states = _states(self._state, state_buffers)
 
     @property
     def workers(self) -> Sequence[WorkerId]:
@@ -95,10 +100,13 @@ class SharedMemoryExchange:
         self._published = number
 
     def send(self, worker: WorkerId, request: Request) -> None:
-        """Sends a worker a few bytes."""
+        """Sends a worker a few bytes; nothing to one whose loss has not been received yet."""
+        connection = self._sockets.get(worker)
+        if connection is None:
+            return  # lost since the round was planned; whoever collects hears of it, and of all it was asked
         self._unanswered[worker][wire.key(request)] = request
         try:
-            self._sockets[worker].send(wire.pack_request(request, self._published))
+            connection.send(wire.pack_request(request, self._published))
         except OSError:
             self._undelivered.append(self._lose(worker))
 
@@ -111,41 +119,27 @@ class SharedMemoryExchange:
 
     def close(self) -> None:
         """Hangs up and frees the shared memory; may be called twice."""
-        self._selector.close()
+        self._resources.close()
+
+    def _hang_up(self) -> None:
         for connection in self._sockets.values():
             connection.close()
-        self._state.close()
-        self._sums.close()
         self._sockets.clear()
 
-    def _connect(self, pool: WorkerPool) -> None:
-        # In the abstract namespace a socket has no file; its random name keeps strangers out, its peer's uid other users.
-        address = f"\0shardsgd-{secrets.token_hex(16)}"
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-            listener.bind(address)
-            listener.listen(len(pool.actors))
-            listener.settimeout(0.1)
-            serving = [actor.serve.remote(address) for actor in pool.actors.values()]
+    def _connect(self, pool: WorkerPool, interrupted: Callable[[], bool]) -> None:
+        with Listener(len(pool.actors)) as listener:
+            serving = [actor.serve.remote(listener.address) for actor in pool.actors.values()]
             deadline = time.monotonic() + _CONNECT_S
-            while len(self._sockets) < len(pool.actors):
-                try:
-                    connection, _ = listener.accept()
-                except TimeoutError:
+            while missing := pool.actors.keys() - self._sockets.keys():
+                accepted = listener.accept(missing, [self._state.fd, self._sums.fd], self._sums.count)
+                if accepted is None:
                     _check_serving(serving, deadline)
+                    if interrupted():
+                        raise InterruptedJobError("interrupted before the first step")
                 else:
-                    self._welcome(connection)
-
-    def _welcome(self, connection: socket.socket) -> None:
-        """Hands a worker the memory; hangs up on whoever belongs to another user."""
-        if _peer_uid(connection) != os.getuid():
-            connection.close()
-            return
-        connection.settimeout(_CONNECT_S)
-        (worker,) = _HELLO.unpack(connection.recv(_HELLO.size))
-        socket.send_fds(connection, [_HELLO.pack(self._sums.count)], [self._state.fd, self._sums.fd])
-        connection.settimeout(None)
-        self._sockets[worker] = connection
-        self._selector.register(connection, selectors.EVENT_READ, worker)
+                    worker, connection = accepted
+                    self._sockets[worker] = connection
+                    self._selector.register(connection, selectors.EVENT_READ, worker)
 
     def _event(self, worker: WorkerId) -> Event | None:
         try:
@@ -171,33 +165,29 @@ class SharedMemoryExchange:
         self._selector.unregister(connection)
         connection.close()
         self._unanswered[worker].clear()
-        return WorkerLost(worker, "its process ended")
+        return WorkerLost(worker, "its connection closed")
 
 
-def serve(address: str, worker: WorkerId, problem: Problem, computer: LeafComputer) -> None:
+def serve(address: Address, worker: WorkerId, problem: Problem, computer: LeafComputer) -> None:
     """Worker side: answers requests until the coordinator hangs up.
 
     Args:
-        address: of the coordinator's socket.
+        address: of the coordinator.
         worker: this worker's number.
         problem: the job's mathematics.
         computer: of this worker.
 
     Raises:
-        JobError: the socket belongs to another user.
+        JobError: this is not the coordinator's socket, or it is not expected there.
     """
     with ExitStack() as stack, suppress(BrokenPipeError, ConnectionResetError):
-        connection = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
-        connection.connect(address)
-        if _peer_uid(connection) != os.getuid():
-            raise JobError("the coordinator's socket belongs to another user")
-        connection.send(_HELLO.pack(worker))
-        message, (state_fd, sums_fd), _, _ = socket.recv_fds(connection, _HELLO.size, 2)
-        state_buffers = 2 * (1 + Updater(problem).slots)
+        connection, (state_fd, sums_fd), sums_count = connect(address, worker, descriptors=2)
+        stack.enter_context(connection)
+        state_buffers = _state_buffers(problem)
+        sums = SharedBuffers(sums_fd, problem.layout, sums_count)
+        stack.callback(sums.close)
         state = SharedBuffers(state_fd, problem.layout, state_buffers)
         stack.callback(state.close)
-        sums = SharedBuffers(sums_fd, problem.layout, *_HELLO.unpack(message))
-        stack.callback(sums.close)
         answerer = _Answerer(worker, problem, computer, _states(state, state_buffers), sums)
         longest = wire.longest_request(problem)
         incoming = select.poll()
@@ -210,7 +200,9 @@ def serve(address: str, worker: WorkerId, problem: Problem, computer: LeafComput
                 answer = wire.pack_failure(request, traceback.format_exc())
             for part in wire.parts(answer):
                 connection.send(part)
-            answerer.prepare(request, lambda: not incoming.poll(0))
+            # What fails before it is asked for fails again, with its traceback, when it is.
+            with suppress(Exception):
+                answerer.prepare(request, lambda: not incoming.poll(0))
 
 
 class _Answerer:
@@ -252,8 +244,13 @@ class _Answerer:
         if self._last is None or not isinstance(answered, last_of_step):
             return
         for shard in range(self._last.start, self._last.stop):
-            if not idle() or not self._computer.gather_ahead(self._last.step + 1, shard):
+            if not idle() or not self._computer.gather_ahead(shard, self._last.step + 1):
                 return
+
+
+def _state_buffers(problem: Problem) -> int:
+    """Two versions of θ and of each slot."""
+    return 2 * (1 + problem.optimizer.slots)
 
 
 def _states(memory: SharedBuffers, count: int) -> tuple[StateBuffers, StateBuffers]:
@@ -267,11 +264,6 @@ def _states(memory: SharedBuffers, count: int) -> tuple[StateBuffers, StateBuffe
 def _sum(sums: SharedBuffers, problem: Problem, worker: WorkerId, node: Node) -> Flat:
     """Where a worker leaves a node's sum."""
     return sums.buffer(worker * problem.sampling.shards + node[0])
-
-
-def _peer_uid(connection: socket.socket) -> int:
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(credentials)[1])
 
 
 def _check_serving(serving: Sequence[Any], deadline: float) -> None:

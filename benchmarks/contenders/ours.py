@@ -7,12 +7,14 @@ Parameters: `spec`, keywords of JobSpec, and `steps`, how many make a repetition
 from __future__ import annotations
 
 import json
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
 import shardsgd
+from benchmarks.memory import memory
 from benchmarks.orders import Orders
 from shardsgd.coordinator.records import Pace, Silent, StepRecord
 
@@ -71,7 +73,7 @@ def main() -> None:
     out = orders.folder / "run"
     with suppress(shardsgd.InterruptedJobError):
         shardsgd.train(spec, out=out, observer=observer, interrupted=lambda: observer.ended)
-    orders.finish(medians(out / "metrics.jsonl"))
+    orders.finish(medians(out / "metrics.jsonl") | {"peak_bytes": memory(os.getpid()).peak})
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from benchmarks.alternate import Options, alternate
 from benchmarks.contender import started
@@ -46,12 +47,15 @@ def _point(options: Options, workers: int, hidden: tuple[int, ...], batch: int, 
     with started([contender], options.scratch) as running:
         seconds = alternate(running, options)[name]
         pid = running[name].pid
+        coordinator, workers_memory = memory(pid), worker_memory(pid)
+        details = running[name].finish()
         return SweepPoint(
             workers=workers,
             parameters=parameter_count(hidden),
             seconds=seconds,
-            coordinator=memory(pid),
-            worker_memory=worker_memory(pid),
+            # Its peak after the run's end too, when it has written checkpoint and parameters; the workers are gone by then.
+            coordinator=replace(coordinator, peak=int(details["peak_bytes"])),
+            worker_memory=workers_memory,
             rows_bytes=math.ceil(rows / workers) * (FEATURES + 1) * 4,
-            details=running[name].finish(),
+            details=details,
         )

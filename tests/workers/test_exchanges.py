@@ -14,9 +14,9 @@ from shardsgd.coordinator.rounds import Rounds
 from shardsgd.coordinator.training import make_problem, open_exchange
 from shardsgd.errors import JobError, LeafError, WorkersLostError
 from shardsgd.workers.environment import WORKER_ENVIRONMENT
-from shardsgd.workers.exchange import GradientRequest, UpdateRequest
+from shardsgd.workers.exchange import GradientRequest, Gradients, UpdateRequest, WorkerLost
 from shardsgd.workers.pool import WorkerPool
-from shardsgd.workers.shared_memory import check_memory
+from shardsgd.workers.shared_memory import _free_of_the_cgroup, check_memory
 from shardsgd.workers.shared_memory_exchange import SharedMemoryExchange
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -153,6 +153,26 @@ def test_a_worker_killed_while_it_updates_costs_no_bit(monkeypatch):
     pool.close()
 
 
+def test_a_worker_that_died_takes_requests_in_silence_and_its_loss_is_told_once(kind, own_pool):
+    """A plan may give one worker two ranges, and it may have died before the first is sent."""
+    exchange = open_exchange(kind, own_pool, make_problem(toy_spec(), toy_dataset()))
+    exchange.publish(0)
+    pid = own_pool.infos[1].pid
+    os.kill(pid, signal.SIGKILL)
+    _wait_until_gone(pid)
+    exchange.send(1, GradientRequest(0, 0, 0, 1))
+    exchange.send(1, GradientRequest(0, 0, 2, 3))
+    events = []
+    while not events:
+        events += exchange.receive(1.0)
+    exchange.send(0, GradientRequest(0, 1, 0, 4))
+    while len(events) < 2:
+        events += exchange.receive(1.0)
+    assert [type(event) for event in events] == [WorkerLost, Gradients]
+    assert events[0].worker == 1
+    exchange.close()
+
+
 def test_an_error_inside_a_leaf_comes_back_with_its_traceback(exchange):
     # No random stream has a negative counter.
     exchange.publish(0)
@@ -228,3 +248,13 @@ def test_memory_that_is_not_there_is_refused_with_the_numbers():
         JobError, match=r"not enough memory for 3 buffers: 1,000,000,000,000,000 bytes are needed, [\d,]+ are"
     ):
         check_memory(10**15, "3 buffers")
+
+
+def test_what_a_container_has_left_counts_pages_of_files_as_free(tmp_path):
+    assert _free_of_the_cgroup(tmp_path) == float("inf")
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("900\n")
+    (tmp_path / "memory.stat").write_text("anon 200\nshmem 50\nactive_file 300\ninactive_file 350\n")
+    assert _free_of_the_cgroup(tmp_path) == 1000 - 900 + 300 + 350
+    (tmp_path / "memory.max").write_text("max\n")
+    assert _free_of_the_cgroup(tmp_path) == float("inf")
