@@ -192,10 +192,8 @@ def initial_state(problem: Problem, seed: int) -> TrainState:
 def _moved(state: TrainState, memory: StateBuffers) -> TrainState:
     """A state in an exchange's memory."""
     np.copyto(memory.theta, state.theta)
-    # Before the first step slots are zero, as new memory is; written to, it would be taken.
-    if state.step:
-        for slot, value in zip(memory.slots, state.optimizer_state, strict=True):
-            np.copyto(slot, value)
+    for slot, value in zip(memory.slots, state.optimizer_state, strict=True):
+        np.copyto(slot, value)
     return replace(state, theta=memory.theta, optimizer_state=memory.slots)
 
 
