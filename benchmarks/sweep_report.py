@@ -30,7 +30,7 @@ def text(section: SectionResult) -> str:
             f"Peak memory in MB (VmHWM). A process that has imported jax and done nothing: {_mb(section.jax_peak)} MB. The "
             "coordinator's baseline is its own peak with the smallest model.",
             coordinator_table(parameters),
-            "The largest worker; Rss… are what its resident memory was made of at the end of the run (file: programs and "
+            "The largest worker; Rss… are what its resident memory was made of after the last step (file: programs and "
             "libraries, shmem: rows, parameters and sums, all shared with other processes).",
             worker_table("parameters", parameters, section.jax_peak, lambda point: point.parameters),
             worker_table("workers", workers, section.jax_peak, lambda point: point.workers),

@@ -53,8 +53,8 @@ def details(comparisons: Sequence[Comparison]) -> str:
 
 
 def detail_table(head: str, rows: Sequence[tuple[str, Mapping[str, float]]]) -> str:
-    """Named seconds as milliseconds: a row each, with a column for every name that any of them has."""
-    names = list(dict.fromkeys(name for _, fields in rows for name in fields))
+    """Named seconds as milliseconds: a row each, with a column for every such name that any of them has."""
+    names = list(dict.fromkeys(name for _, fields in rows for name in fields if name.endswith("_seconds")))
     cells = (
         [title, *(number(1e3 * fields[name]) if name in fields else "–" for name in names)] for title, fields in rows
     )

@@ -51,11 +51,12 @@ class GradientWorker:
         from shardsgd.workers.compute import LeafComputer, configure_jax, keep_freed_memory  # noqa: PLC0415
 
         configure_jax()
-        keep_freed_memory()
         self._worker = worker
         self._problem = problem
         self._computer = LeafComputer(problem, ObjectStoreRows(rows), worker)
         self._computer.warm_up()
+        # Not before: what compiling took, and a θ of zeros, would be kept too.
+        keep_freed_memory()
 
     def info(self) -> WorkerInfo:
         """Answers once the worker is ready to compute."""
