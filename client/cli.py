@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -23,7 +22,6 @@ from shardsgd.progress import LiveProgress, PlainProgress, discard_output
 from shardsgd.spec import JobSpec
 from shardsgd.spec_files import read_spec
 from shardsgd.summary_view import summary_table
-from shardsgd.workers.environment import WORKER_ENVIRONMENT
 
 app = typer.Typer(
     name="shardsgd",
@@ -108,8 +106,6 @@ def _spec(job: Path | None, resume: Path | None, overrides: list[str]) -> JobSpe
 
 def _train(spec: JobSpec, folder: Path, *, resume: bool, quiet: bool) -> TrainResult:
     setproctitle.setproctitle(f"shardsgd-loop {spec.name}")
-    # Before jax is imported: the coordinator computes like a worker, on the CPU and in one thread.
-    os.environ.update(WORKER_ENVIRONMENT)
     with _display(quiet=quiet) as observer, interrupt_flag(leaving=True) as interrupted:
         return train(spec, out=folder, resume=resume, observer=observer, interrupted=interrupted)
 

@@ -16,8 +16,9 @@ from shardsgd.coordinator.update import StepUpdate, StepUpdater
 from shardsgd.errors import DivergedError
 from shardsgd.model.chunks import chunks
 from shardsgd.model.layout import Flat
+from shardsgd.model.optimizers import StateBuffers
 from shardsgd.model.problem import Problem, Split
-from shardsgd.model.state import StateBuffers, Updater
+from shardsgd.model.state import Updater
 from shardsgd.model.statistics import NoiseHistory, step_noise
 from shardsgd.workers.exchange import EvaluationRequest, Evaluations, Exchange, GradientRequest, Gradients, WorkerId
 

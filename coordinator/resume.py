@@ -11,7 +11,6 @@ from shardsgd.coordinator.outputs import RunFolder
 from shardsgd.coordinator.records import Observer
 from shardsgd.errors import ResumeError
 from shardsgd.model.problem import Problem
-from shardsgd.model.state import Updater
 from shardsgd.spec import JobSpec
 
 # Only these may change without changing what the steps so far should have been.
@@ -38,7 +37,7 @@ def resumed_state(
     Raises:
         ResumeError: the checkpoints are damaged, or the data has changed.
     """
-    loaded = load_checkpoint(folder.checkpoints, problem.layout, Updater(problem).slots, observer.note)
+    loaded = load_checkpoint(folder.checkpoints, problem.layout, problem.optimizer.slots, observer.note)
     if loaded is None:
         observer.note(f"{folder.path}: no checkpoint yet; the run begins again")
         return None

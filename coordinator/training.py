@@ -28,6 +28,7 @@ from shardsgd.model.optimizers import Momentum, Sgd
 from shardsgd.model.problem import Problem
 from shardsgd.model.regularizer import Regularizer
 from shardsgd.model.sampling import Sampling
+from shardsgd.model.state import state_buffers
 from shardsgd.model.tree import cover
 from shardsgd.spec import JobSpec
 from shardsgd.workers.exchange import Exchange
@@ -70,7 +71,7 @@ def open_exchange(
     elsewhere = [worker for worker, info in pool.infos.items() if info.node != node]
     if not elsewhere:
         layout = problem.layout
-        buffers = 2 * (1 + problem.optimizer.slots) + _sums(problem, len(pool.actors))
+        buffers = state_buffers(problem) + _sums(problem, len(pool.actors))
         check_memory(buffers * layout.nbytes, f"{buffers} buffers of {layout.parameters:,} parameters")
         return SharedMemoryExchange(pool, problem, interrupted)
     if kind == "auto":

@@ -1,19 +1,33 @@
 """Update rules: what a gradient does to parameters, element by element and in place.
 
 NumPy, not XLA: a compiled update of the same block takes three times as long, because its results are new memory and must be
-copied to where workers read them. And NumPy rounds every operation by itself: the same bits on every kind of CPU.
+copied to where workers read them. And NumPy rounds every operation by itself, so the bits are those of the formula.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-Block = NDArray[Any]
+from shardsgd.model.layout import Flat
+
+
+class StateBuffers(NamedTuple):
+    """Memory for one version of the training state, or for a block of it.
+
+    Attributes:
+        theta: flat.
+        slots: what the optimizer remembers, each flat and in θ's layout.
+    """
+
+    theta: Flat
+    slots: tuple[Flat, ...]
+
+    def block(self, span: slice) -> StateBuffers:
+        """A part of each."""
+        return StateBuffers(self.theta[span], tuple(slot[span] for slot in self.slots))
 
 
 class Optimizer(Protocol):
@@ -25,26 +39,15 @@ class Optimizer(Protocol):
 
     slots: int
 
-    def update(
-        self,
-        total: Block,
-        scale: float,
-        rate: float,
-        theta: Block,
-        slots: Sequence[Block],
-        new_theta: Block,
-        new_slots: Sequence[Block],
-    ) -> None:
+    def update(self, total: Flat, scale: float, rate: float, before: StateBuffers, after: StateBuffers) -> None:
         """Writes the successors of θ and of the slots; may write over `total`, and over nothing else.
 
         Args:
             total: the gradient g, but for a factor.
             scale: that factor: g = scale · total.
             rate: η.
-            theta: θ.
-            slots: what is remembered.
-            new_theta: memory for the next θ.
-            new_slots: memory for the next slots.
+            before: θ and the slots.
+            after: memory for their successors.
         """
 
 
@@ -54,20 +57,10 @@ class Sgd:
 
     slots = 0
 
-    def update(
-        self,
-        total: Block,
-        scale: float,
-        rate: float,
-        theta: Block,
-        slots: Sequence[Block],
-        new_theta: Block,
-        new_slots: Sequence[Block],
-    ) -> None:
+    def update(self, total: Flat, scale: float, rate: float, before: StateBuffers, after: StateBuffers) -> None:
         """As the class says."""
-        del slots, new_slots
         np.multiply(total, total.dtype.type(-rate * scale), out=total)
-        np.add(theta, total, out=new_theta)
+        np.add(before.theta, total, out=after.theta)
 
 
 @dataclass(frozen=True)
@@ -81,19 +74,10 @@ class Momentum:
     decay: float
     slots = 1
 
-    def update(
-        self,
-        total: Block,
-        scale: float,
-        rate: float,
-        theta: Block,
-        slots: Sequence[Block],
-        new_theta: Block,
-        new_slots: Sequence[Block],
-    ) -> None:
+    def update(self, total: Flat, scale: float, rate: float, before: StateBuffers, after: StateBuffers) -> None:
         """As the class says."""
-        (delta,), (new_delta,) = slots, new_slots
+        (delta,), (new_delta,) = before.slots, after.slots
         np.multiply(total, total.dtype.type(-rate * scale), out=total)
         np.multiply(delta, delta.dtype.type(self.decay), out=new_delta)
         np.add(new_delta, total, out=new_delta)
-        np.add(theta, new_delta, out=new_theta)
+        np.add(before.theta, new_delta, out=after.theta)

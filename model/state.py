@@ -11,21 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shardsgd.model.layout import BLOCK, Flat
+from shardsgd.model.optimizers import StateBuffers
 from shardsgd.model.problem import Problem
 from shardsgd.model.sums import add_block, block_squared_norm, in_order
 from shardsgd.model.tree import Node, above, reduce_node
 
 
-class StateBuffers(NamedTuple):
-    """Memory for one version of the state.
-
-    Attributes:
-        theta: flat.
-        slots: of the optimizer, each flat and in θ's layout.
-    """
-
-    theta: Flat
-    slots: tuple[Flat, ...]
+def state_buffers(problem: Problem) -> int:
+    """How many flat buffers two versions of the state take."""
+    return 2 * (1 + problem.optimizer.slots)
 
 
 class BlockUpdates(NamedTuple):
@@ -92,16 +86,14 @@ class Updater:
                 span = problem.layout.blocks[number]
                 total, norm, added = self._add_up(sums, span)
                 norms[:, i] = [added[node] for node in nodes]
-                theta, new_theta = before.theta[span], after.theta[span]
-                scale = 1 / rows
+                old, new, scale = before.block(span), after.block(span), 1 / rows
                 if problem.regularizer:
                     np.multiply(total, total.dtype.type(scale), out=total)
-                    figures[1, i] = self._regularize(number, theta, total)
+                    figures[1, i] = self._regularize(number, old.theta, total)
                     norm, scale = block_squared_norm(total), 1.0
                 figures[0, i] = norm * scale**2
-                slots, new_slots = ([slot[span] for slot in state.slots] for state in (before, after))
-                problem.optimizer.update(total, scale, rate, theta, slots, new_theta, new_slots)
-                figures[2, i] = math.isfinite(block_squared_norm(new_theta)) or np.isfinite(new_theta).all()
+                problem.optimizer.update(total, scale, rate, old, new)
+                figures[2, i] = math.isfinite(block_squared_norm(new.theta)) or np.isfinite(new.theta).all()
         return BlockUpdates(norms, *figures)
 
     def regularizer(self, theta: Flat) -> float:

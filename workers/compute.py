@@ -17,8 +17,9 @@ from shardsgd.model.evaluation import evaluation_program
 from shardsgd.model.layout import Flat
 from shardsgd.model.leaf import leaf_program
 from shardsgd.model.networks import Parameters
+from shardsgd.model.optimizers import StateBuffers
 from shardsgd.model.problem import Problem
-from shardsgd.model.state import StateBuffers, Updater
+from shardsgd.model.state import Updater
 from shardsgd.model.sums import Adder, LeafGradient, Summand
 from shardsgd.model.tree import Node, cover, reduce_node
 from shardsgd.workers.exchange import (

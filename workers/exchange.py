@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shardsgd.model.layout import Flat
+from shardsgd.model.optimizers import StateBuffers
 from shardsgd.model.problem import Split
-from shardsgd.model.state import BlockUpdates, StateBuffers
+from shardsgd.model.state import BlockUpdates
 from shardsgd.model.tree import Node
 
 WorkerId = int

@@ -26,8 +26,9 @@ import ray
 
 from shardsgd.errors import InterruptedJobError, JobError
 from shardsgd.model.layout import Flat
+from shardsgd.model.optimizers import StateBuffers
 from shardsgd.model.problem import Problem
-from shardsgd.model.state import StateBuffers
+from shardsgd.model.state import state_buffers
 from shardsgd.model.tree import Node
 from shardsgd.workers import wire
 from shardsgd.workers.exchange import (
@@ -75,12 +76,12 @@ class SharedMemoryExchange:
         self._parts: dict[WorkerId, list[bytes]] = {worker: [] for worker in pool.actors}
         self._unanswered: dict[WorkerId, dict[wire.Key, Request]] = {worker: {} for worker in pool.actors}
         self._undelivered: list[Event] = []
-        state_buffers = _state_buffers(problem)
+        count = state_buffers(problem)
         with ExitStack() as stack:
             stack.callback(self._hang_up)
             try:
                 self._selector = stack.enter_context(selectors.DefaultSelector())
-                self._state = SharedBuffers.create(problem.layout, state_buffers)
+                self._state = SharedBuffers.create(problem.layout, count)
                 stack.callback(self._state.close)
                 self._sums = SharedBuffers.create(problem.layout, problem.sampling.shards * (1 + max(pool.actors)))
                 stack.callback(self._sums.close)
@@ -88,7 +89,7 @@ class SharedMemoryExchange:
             except OSError as error:
                 raise JobError(f"the shared-memory exchange could not be opened: {error}") from error
             self._resources = stack.pop_all()
-        self.states = _states(self._state, state_buffers)
+        self.states = _states(self._state)
 
     @property
     def workers(self) -> Sequence[WorkerId]:
@@ -165,6 +166,7 @@ class SharedMemoryExchange:
         self._selector.unregister(connection)
         connection.close()
         self._unanswered[worker].clear()
+        self._parts[worker].clear()
         return WorkerLost(worker, "its connection closed")
 
 
@@ -183,12 +185,11 @@ def serve(address: Address, worker: WorkerId, problem: Problem, computer: LeafCo
     with ExitStack() as stack, suppress(BrokenPipeError, ConnectionResetError):
         connection, (state_fd, sums_fd), sums_count = connect(address, worker, descriptors=2)
         stack.enter_context(connection)
-        state_buffers = _state_buffers(problem)
         sums = SharedBuffers(sums_fd, problem.layout, sums_count)
         stack.callback(sums.close)
-        state = SharedBuffers(state_fd, problem.layout, state_buffers)
+        state = SharedBuffers(state_fd, problem.layout, state_buffers(problem))
         stack.callback(state.close)
-        answerer = _Answerer(worker, problem, computer, _states(state, state_buffers), sums)
+        answerer = _Answerer(worker, problem, computer, _states(state), sums)
         longest = wire.longest_request(problem)
         incoming = select.poll()
         incoming.register(connection, select.POLLIN)
@@ -248,15 +249,11 @@ class _Answerer:
                 return
 
 
-def _state_buffers(problem: Problem) -> int:
-    """Two versions of θ and of each slot."""
-    return 2 * (1 + problem.optimizer.slots)
-
-
-def _states(memory: SharedBuffers, count: int) -> tuple[StateBuffers, StateBuffers]:
+def _states(memory: SharedBuffers) -> tuple[StateBuffers, StateBuffers]:
     """The two versions of the state: each θ and then the optimizer's slots."""
     first, second = (
-        [memory.buffer(number) for number in half] for half in (range(count // 2), range(count // 2, count))
+        [memory.buffer(number) for number in half]
+        for half in (range(memory.count // 2), range(memory.count // 2, memory.count))
     )
     return StateBuffers(first[0], tuple(first[1:])), StateBuffers(second[0], tuple(second[1:]))
 

@@ -7,7 +7,6 @@ norm of the result, divide by the number of summands and leave the average where
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -15,8 +14,9 @@ import numpy as np
 
 from benchmarks.orders import Orders
 from shardsgd.coordinator.rounds import Rounds
+from shardsgd.model.layout import Flat
 from shardsgd.model.networks import Network
-from shardsgd.model.optimizers import Block
+from shardsgd.model.optimizers import StateBuffers
 from shardsgd.model.problem import Problem
 from shardsgd.model.sampling import Sampling
 from shardsgd.workers.exchange import GradientRequest, UpdateRequest
@@ -34,19 +34,10 @@ class Average:
 
     slots = 0
 
-    def update(
-        self,
-        total: Block,
-        scale: float,
-        rate: float,
-        theta: Block,
-        slots: Sequence[Block],
-        new_theta: Block,
-        new_slots: Sequence[Block],
-    ) -> None:
+    def update(self, total: Flat, scale: float, rate: float, before: StateBuffers, after: StateBuffers) -> None:
         """Scales the block."""
-        del rate, theta, slots, new_slots
-        np.multiply(total, total.dtype.type(scale), out=new_theta)
+        del rate, before
+        np.multiply(total, total.dtype.type(scale), out=after.theta)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardsgd.model.optimizers import Momentum, Sgd
+from shardsgd.model.optimizers import Momentum, Sgd, StateBuffers
 
 OPTIMIZERS = {"sgd": Sgd(), "momentum": Momentum(0.9)}
 
@@ -26,7 +26,8 @@ def updated(optimizer, total, scale, rate, theta, slots):
     new_theta, new_slots = np.full_like(theta, np.nan), [np.full_like(slot, np.nan) for slot in slots]
     for array in (theta, *slots):
         array.flags.writeable = False
-    optimizer.update(total.copy(), scale, rate, theta, slots, new_theta, new_slots)
+    before, after = StateBuffers(theta, tuple(slots)), StateBuffers(new_theta, tuple(new_slots))
+    optimizer.update(total.copy(), scale, rate, before, after)
     return new_theta, new_slots
 
 

@@ -14,11 +14,11 @@ from trees import add_up, assignments, blocks_of, in_order, leaf_gradient, paddi
 
 from shardsgd.model.layout import BLOCK
 from shardsgd.model.networks import Network
-from shardsgd.model.optimizers import Momentum, Sgd
+from shardsgd.model.optimizers import Momentum, Sgd, StateBuffers
 from shardsgd.model.problem import Problem
 from shardsgd.model.regularizer import Regularizer
 from shardsgd.model.sampling import Sampling
-from shardsgd.model.state import BlockUpdates, StateBuffers, Updater
+from shardsgd.model.state import BlockUpdates, Updater
 from shardsgd.model.tree import above, cover
 
 RATES = [0.3, 0.2, 0.2, 0.1, 0.4, 0.05, 0.5, 0.01, 0.3, 0.07]

@@ -9,7 +9,8 @@ from trees import add_up, padding
 
 from shardsgd.coordinator.training import make_problem
 from shardsgd.model.leaf import leaf_program
-from shardsgd.model.state import StateBuffers, Updater
+from shardsgd.model.optimizers import StateBuffers
+from shardsgd.model.state import Updater
 from shardsgd.model.sums import LeafGradient
 from shardsgd.model.tree import cover, subtree
 from shardsgd.workers.compute import LeafComputer
