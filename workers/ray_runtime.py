@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import secrets
-import shutil
 import signal
-import tempfile
 import threading
-import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 
 import ray
 from ray._private import ray_constants
@@ -23,10 +18,10 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 
 from shardsgd.errors import JobError
 from shardsgd.workers.environment import WORKER_ENVIRONMENT
+from shardsgd.workers.ray_folder import private_folder
+from shardsgd.workers.ray_reaper import FOLDER_VARIABLE
 
 _MIN_OBJECT_STORE_BYTES = 80 * 2**20  # Ray refuses less than 75 MiB
-_FOLDER_PREFIX = "shardsgd-ray-"
-_REMOVALS, _REMOVAL_PAUSE_S = 20, 0.1
 
 
 @contextmanager
@@ -35,7 +30,7 @@ def ray_runtime(*, cpus: int, object_store_bytes: int) -> Iterator[Mapping[str, 
 
     If this process is already connected to a Ray, that one is used and left running. Otherwise one is started on this machine:
     loopback only, authenticated by a token that exists nowhere but in these processes' memory, no dashboard, no usage report,
-    no log forwarding; and when the block ends, its processes and its folder are gone.
+    no log forwarding; and when the block ends, or this process, be it by kill -9, its processes and its folder are gone.
 
     Args:
         cpus: that workers will ask for; may exceed the machine's.
@@ -60,12 +55,22 @@ def ray_runtime(*, cpus: int, object_store_bytes: int) -> Iterator[Mapping[str, 
             # Errors are collected with each answer; Ray would print those of answers that nobody waits for any more.
             "RAY_IGNORE_UNHANDLED_ERRORS": "1",
         }
+        try:
+            # First: the reaper has no need to know Ray's token.
+            folder = cleanup.enter_context(private_folder())
+        except OSError as error:
+            raise JobError(f"Ray could not be started: {error}") from error
         cleanup.enter_context(_ray_settings(settings))
         cleanup.enter_context(_silent_listener())
-        folder = cleanup.enter_context(_private_folder())
         cleanup.callback(ray.shutdown)
-        # Workers are forked from the raylet and inherit its environment: a runtime_env would cost a second of start-up.
-        with _environment(WORKER_ENVIRONMENT), _sigterm_kept(), warnings.catch_warnings():
+        inherited = {
+            # Workers are forked from the raylet and inherit its environment: a runtime_env would cost a second of start-up.
+            **WORKER_ENVIRONMENT,
+            FOLDER_VARIABLE: str(folder),
+            # Ray's agents overwrite their environment with their process title otherwise.
+            "SPT_NOENV": "1",
+        }
+        with _environment(inherited), _sigterm_kept(), warnings.catch_warnings():
             # Ray forks to start its processes; jax, where the caller has used it already, warns of threads that may hold locks.
             # The children exec at once.
             warnings.filterwarnings("ignore", "os.fork\\(\\) was called", RuntimeWarning)
@@ -143,43 +148,3 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def _private_folder() -> Iterator[Path]:
-    """A folder for Ray's sockets and logs, readable by this user only, for the length of a block.
-
-    Folders of runs that were killed are swept. A lock on the folder itself tells them from those in use, also where runs cannot
-    see each other's processes.
-    """
-    # Ray puts Unix sockets below it, whose paths the kernel cuts at 107 bytes: a long TMPDIR would not do.
-    root = Path("/tmp")  # noqa: S108  (mkdtemp makes a folder of our own in it)
-    for stale in root.glob(f"{_FOLDER_PREFIX}*"):
-        _sweep(stale)
-    folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-", dir=root))
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        yield folder
-    finally:
-        # Ray's last processes may still write a log line while the folder goes.
-        for _ in range(_REMOVALS):
-            shutil.rmtree(folder, ignore_errors=True)
-            if not folder.exists():
-                break
-            time.sleep(_REMOVAL_PAUSE_S)
-        os.close(handle)
-
-
-def _sweep(folder: Path) -> None:
-    """Removes a folder whose run is gone; another run may be sweeping it too."""
-    owner = folder.name.removeprefix(_FOLDER_PREFIX).split("-")[0]
-    with suppress(OSError):
-        if Path(f"/proc/{owner}").exists() or folder.stat().st_uid != os.getuid():
-            return
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(handle)
