@@ -4,6 +4,7 @@ Importing this package loads neither ray nor jax.
 """
 
 from shardsgd.api import TrainResult, train
+from shardsgd.coordinator.control import Control
 from shardsgd.errors import (
     DataError,
     InputError,
@@ -12,11 +13,13 @@ from shardsgd.errors import (
     ResumeError,
     ShardsgdError,
     SpecError,
+    TakenOverError,
 )
 from shardsgd.spec import JobSpec
 from shardsgd.spec_files import read_spec
 
 __all__ = [
+    "Control",
     "DataError",
     "InputError",
     "InterruptedJobError",
@@ -25,6 +28,7 @@ __all__ = [
     "ResumeError",
     "ShardsgdError",
     "SpecError",
+    "TakenOverError",
     "TrainResult",
     "read_spec",
     "train",

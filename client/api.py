@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shardsgd.coordinator.control import Control
 from shardsgd.coordinator.records import Silent
-from shardsgd.errors import InterruptedJobError
+from shardsgd.errors import InputError, InterruptedJobError
 from shardsgd.spec import JobSpec
 
 if TYPE_CHECKING:
@@ -42,8 +43,9 @@ def train(
     *,
     out: str | Path | None = None,
     resume: bool = False,
+    take_over: bool = False,
     observer: Observer | None = None,
-    interrupted: Callable[[], bool] = lambda: False,
+    control: Control | None = None,
 ) -> TrainResult:
     """Trains in local multi-process mode and writes the run's files.
 
@@ -53,27 +55,34 @@ def train(
         spec: what to train.
         out: folder for the run's files; `runs/NAME` if None.
         resume: continue the interrupted run in `out`; it ends in the same bits as if it had not been interrupted.
+        take_over: with `resume`, take the run from a session that still holds its folder, because it hangs or was stopped;
+            should that one wake up, it ends with TakenOverError and writes nothing more.
         observer: called as the run goes; see `shardsgd.coordinator.records.Observer`.
-        interrupted: polled; once it is true the run stops with a checkpoint.
+        control: stops the run with a checkpoint, or changes how many workers it has, from another thread.
 
     Raises:
         InputError: the data, the folder or the run to resume is wrong; nothing was started.
         JobError: the job failed; its files say how far it came.
+        TakenOverError: another session has taken the run over.
         InterruptedJobError: it was interrupted; `resume=True` continues it.
     """
     # Imported here: `import shardsgd` loads neither ray nor jax, and wrong data is reported before they are needed.
     from shardsgd.coordinator.data import load_dataset  # noqa: PLC0415
     from shardsgd.coordinator.outputs import RunFolder  # noqa: PLC0415
 
-    spec = spec.resolved()
+    if take_over and not resume:
+        raise InputError("--take-over (take_over) continues a run: it needs --resume DIR (resume)")
+    spec, control = spec.resolved(), control or Control()
     folder = RunFolder(default_out(spec) if out is None else Path(out))
     dataset = load_dataset(spec)
-    if interrupted():
+    if control.interrupted():
         raise InterruptedJobError("interrupted before the first step")
 
     from shardsgd.coordinator.training import run_training  # noqa: PLC0415
 
-    outcome = run_training(spec, dataset, folder, observer or Silent(), resume=resume, interrupted=interrupted)
+    outcome = run_training(
+        spec, dataset, folder, observer or Silent(), resume=resume, take_over=take_over, control=control
+    )
     if outcome.error is not None:
         raise outcome.error
     return TrainResult(outcome.summary, outcome.parameters, folder.path)

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from shardsgd.api import TrainResult, default_out, train
+from shardsgd.coordinator.control import Control
 from shardsgd.coordinator.interrupts import interrupt_flag
 from shardsgd.coordinator.records import Observer, Silent, Summary, as_json
 from shardsgd.errors import EXIT_INTERRUPTED, InputError, InterruptedJobError, JobError, ShardsgdError
@@ -75,6 +76,10 @@ def train_command(
     resume: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Continue the interrupted run in DIR; ends in the same bits.")
     ] = None,
+    take_over: Annotated[
+        bool,
+        typer.Option("--take-over", help="With --resume: take DIR from a run that hangs; it writes nothing more."),
+    ] = False,
     json_only: Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")] = False,
 ) -> None:
     """Train in local multi-process mode, without a server."""
@@ -84,7 +89,7 @@ def train_command(
             raise InputError(f"--out {out}: a resumed run stays in its folder, {resume}")
         folder = resume or out or default_out(spec)
         try:
-            result = _train(spec, folder, resume=resume is not None, quiet=json_only)
+            result = _train(spec, folder, resume=resume is not None, take_over=take_over, quiet=json_only)
         except (JobError, InterruptedJobError) as error:
             if json_only and error.summary is not None:
                 _print_json(error.summary)
@@ -104,10 +109,12 @@ def _spec(job: Path | None, resume: Path | None, overrides: list[str]) -> JobSpe
     return read_spec(path, overrides)
 
 
-def _train(spec: JobSpec, folder: Path, *, resume: bool, quiet: bool) -> TrainResult:
+def _train(spec: JobSpec, folder: Path, *, resume: bool, take_over: bool, quiet: bool) -> TrainResult:
     setproctitle.setproctitle(f"shardsgd-loop {spec.name}")
     with _display(quiet=quiet) as observer, interrupt_flag(leaving=True) as interrupted:
-        return train(spec, out=folder, resume=resume, observer=observer, interrupted=interrupted)
+        return train(
+            spec, out=folder, resume=resume, take_over=take_over, observer=observer, control=Control(interrupted)
+        )
 
 
 def _display(*, quiet: bool) -> AbstractContextManager[Observer]:

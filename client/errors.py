@@ -8,6 +8,7 @@ ShardsgdError
 ├── JobError            the job failed after it had started               exit 1
 │   ├── DivergedError   a loss or gradient stopped being finite
 │   ├── WorkersLostError  no worker is left to compute the missing leaves
+│   ├── TakenOverError  another session of the run writes to its folder now
 │   └── LeafError       a worker's computation of a leaf raised
 └── InterruptedJobError  the user stopped it; a checkpoint was written     exit 130
 """
@@ -104,6 +105,13 @@ class WorkersLostError(JobError):
 
 class LeafError(JobError):
     """A worker's computation raised: the job's own fault, which another worker would repeat."""
+
+
+class TakenOverError(JobError):
+    """Another session has taken over the run's folder; this one leaves it as it is.
+
+    Example: a session's process was stopped, `--resume DIR --take-over` went on in its place, and then it woke up.
+    """
 
 
 class InterruptedJobError(ShardsgdError):

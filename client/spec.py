@@ -33,6 +33,22 @@ class Workers(Section):
     """Who computes. Nothing here changes a bit of the result."""
 
     count: int = Field(2, ge=1, le=1024, description="Ray workers; a number only the clock can notice")
+    min: int = Field(1, ge=1, le=1024, description="workers without which no step begins; at most count")
+    max: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="workers that a running job may be scaled to; default: count"
+    )
+    wait_seconds: NonNegative = Field(
+        60.0, description="how long there may be fewer than min before the job fails, with a checkpoint"
+    )
+    hang_seconds: Positive = Field(
+        5.0, description="a worker that has not answered for so long, and for ten times what is usual, is replaced"
+    )
+    max_losses: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="workers that may be lost; default: any number"
+    )
+    verify: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
+        0.0, description="share of the gradients computed twice, by two workers, and compared"
+    )
     accelerator: Literal["cpu"] = Field("cpu", description="device kind of the workers")
     exchange: Literal["auto", "shared_memory", "ray"] = Field(
         "auto", description="transport of parameters and gradient sums; auto: shared memory on one node, else ray"
@@ -127,6 +143,7 @@ class Checkpoint(Section):
     """What an interruption may cost."""
 
     every_seconds: Positive = Field(30.0, description="time between checkpoints")
+    keep: int = Field(2, ge=1, le=1000, description="checkpoints kept; a damaged one is passed over for the one before")
 
 
 class JobSpec(Section):

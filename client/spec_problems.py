@@ -48,8 +48,16 @@ def field_problems(model: type[BaseModel], given: Mapping[str, Any], error: Vali
 
 def cross_problems(spec: JobSpec) -> list[FieldProblem]:
     """Problems of fields that are each right but impossible together."""
-    schedule = spec.schedule
-    return [
+    schedule, workers = spec.schedule, spec.workers
+    crossed = [
+        FieldProblem(f"workers.{name}", str(value), f"must be {words} workers.count = {workers.count}")
+        for name, value, words, wrong in (
+            ("min", workers.min, "at most", workers.min > workers.count),
+            ("max", workers.max, "at least", workers.max is not None and workers.max < workers.count),
+        )
+        if wrong
+    ]
+    return crossed + [
         FieldProblem(
             f"schedule.{name}",
             "",

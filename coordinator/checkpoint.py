@@ -1,26 +1,28 @@
-"""Checkpoints: one safetensors file each, from which a run goes on and ends in the same bits."""
+"""Saving checkpoints, from which a run goes on and ends in the same bits: a safetensors file of arrays each, and its manifest.
+
+The data file gets its name first and the manifest last: a checkpoint exists only once its manifest does.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import re
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
-from shardsgd.coordinator.files import write_arrays
+from shardsgd.coordinator.arrays_file import write_arrays
+from shardsgd.coordinator.files import Guard, remove_temporary, write_atomically
 from shardsgd.coordinator.loop import TrainState
-from shardsgd.coordinator.stop import Progress
-from shardsgd.errors import ResumeError
+from shardsgd.coordinator.manifest import Manifest
 from shardsgd.model.layout import Layout
 from shardsgd.model.statistics import NoiseHistory
+from shardsgd.spec import JobSpec
 
-_FORMAT = "1"
-_PARAMETERS = "parameters/"
-_OPTIMIZER = "optimizer/"
-_KEPT = 2
+# Before the names of the arrays.
+PARAMETERS = "parameters/"
+OPTIMIZER = "optimizer/"
+DATA, MANIFEST = ".safetensors", ".json"
 
 
 @dataclass(frozen=True)
@@ -40,89 +42,96 @@ class Origin:
     device: str
 
 
-def save_checkpoint(folder: Path, state: TrainState, layout: Layout, origin: Origin) -> Path:
-    """Writes `step-….safetensors`, durable before it has its name, and removes all but the newest two."""
-    arrays = {_PARAMETERS + name: array for name, array in layout.views(state.theta).items()}
-    arrays |= {f"{_OPTIMIZER}{number}": slot for number, slot in enumerate(state.optimizer_state)}
-    scalars = {
-        "step": state.step,
-        "seconds": state.seconds,
-        "recoveries": state.recoveries,
-        "progress": asdict(state.progress),
-        "noise": _noise_json(state.noise),
-    }
-    metadata = {"format": _FORMAT, "state": json.dumps(scalars), "origin": json.dumps(asdict(origin))}
-    path = folder / f"step-{state.step:09d}.safetensors"
-    write_arrays(path, arrays, metadata)
-    for old in _checkpoints(folder)[:-_KEPT]:
-        old.unlink()
+@dataclass(frozen=True)
+class Job:
+    """What all checkpoints of a session have in common.
+
+    Attributes:
+        spec: of the job, resolved.
+        layout: of the parameters.
+        origin: of its bits.
+    """
+
+    spec: JobSpec
+    layout: Layout
+    origin: Origin
+
+
+def save_checkpoint(folder: Path, state: TrainState, job: Job, guard: Guard = nullcontext) -> Path:
+    """Writes a checkpoint, and then removes all but the newest few (`checkpoint.keep`).
+
+    A state is a function of its step, so that one saved again replaces its data file by an equal one.
+
+    Args:
+        folder: of the checkpoints.
+        state: to save. Must not change meanwhile.
+        job: whose state it is.
+        guard: see `write_atomically`.
+
+    Returns:
+        Its manifest's path.
+
+    Raises:
+        OSError: the disk is full, or whatever else it says; the checkpoints are as they were.
+    """
+    arrays = {PARAMETERS + name: array for name, array in job.layout.views(state.theta).items()}
+    arrays |= {f"{OPTIMIZER}{number}": slot for number, slot in enumerate(state.optimizer_state)}
+    data = file_path(folder, state.step, DATA)
+    digest = write_arrays(data, arrays, guard)
+    manifest = Manifest(
+        file=data.name,
+        nbytes=digest.nbytes,
+        sha256=digest.sha256,
+        step=state.step,
+        state={
+            "seconds": state.seconds,
+            "recoveries": state.recoveries,
+            "progress": asdict(state.progress),
+            "noise": _noise_json(state.noise),
+        },
+        origin=asdict(job.origin),
+        spec=job.spec.model_dump(mode="json"),
+    )
+    path = file_path(folder, state.step, MANIFEST)
+    write_atomically(path, manifest.render(), guard)
+    with guard():
+        sweep_checkpoints(folder, keep=job.spec.checkpoint.keep)
     return path
 
 
-def load_checkpoint(
-    folder: Path, layout: Layout, slots: int, note: Callable[[str], None]
-) -> tuple[TrainState, Origin] | None:
-    """The newest usable state saved in a folder; None if none was saved.
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a folder has a complete checkpoint, usable or not."""
+    return bool(files_by_step(folder, MANIFEST))
+
+
+def sweep_checkpoints(folder: Path, *, keep: int, until: int | None = None) -> None:
+    """Leaves a folder's newest checkpoints and nothing else that `save_checkpoint`, also a killed one, ever put there.
 
     Args:
-        folder: where `save_checkpoint` wrote.
-        layout: of the parameters.
-        slots: arrays of the optimizer's state.
-        note: told of each checkpoint that is passed over because it is damaged.
-
-    Raises:
-        ResumeError: there are checkpoints, and none can be used.
+        folder: of the checkpoints, which nobody else writes to meanwhile.
+        keep: how many stay.
+        until: the newest step that may stay; None: whatever is there.
     """
-    problems = []
-    for path in reversed(_checkpoints(folder)):
-        try:
-            loaded = _load(path, layout, slots)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            problems.append(f"{path}: not a usable checkpoint: {error}")
-        else:
-            for problem in problems:
-                note(problem)
-            return loaded
-    if problems:
-        raise ResumeError("; ".join(problems))
-    return None
+    manifests, data = files_by_step(folder, MANIFEST), files_by_step(folder, DATA)
+    kept = sorted((step for step in manifests if until is None or step <= until), reverse=True)[:keep]
+    # Manifests go first: what has lost its data file must not be taken for a checkpoint.
+    for step, path in [*manifests.items(), *data.items()]:
+        if step not in kept:
+            path.unlink(missing_ok=True)
+    remove_temporary(folder, "step-*")
 
 
-def _load(path: Path, layout: Layout, slots: int) -> tuple[TrainState, Origin]:
-    with safe_open(path, framework="numpy") as file:
-        metadata = file.metadata() or {}
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-    if metadata.get("format") != _FORMAT:
-        raise ValueError(f"its format is {metadata.get('format')}, this version reads {_FORMAT}")
-    scalars = json.loads(metadata["state"])
-    theta = layout.fill(layout.zeros(), {entry.name: arrays[_PARAMETERS + entry.name] for entry in layout.entries})
-    state = TrainState(
-        step=scalars["step"],
-        theta=theta,
-        optimizer_state=tuple(arrays[f"{_OPTIMIZER}{number}"] for number in range(slots)),
-        noise=_noise(scalars["noise"]),
-        progress=Progress(**scalars["progress"]),
-        seconds=scalars["seconds"],
-        recoveries=scalars["recoveries"],
-    )
-    return state, Origin(**json.loads(metadata["origin"]))
+def file_path(folder: Path, step: int, suffix: str) -> Path:
+    """A checkpoint's file of a kind, `DATA` or `MANIFEST`."""
+    return folder / f"step-{step:09d}{suffix}"
 
 
-def clear_checkpoints(folder: Path) -> None:
-    """Removes every checkpoint of a folder."""
-    for path in _checkpoints(folder):
-        path.unlink()
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    """Oldest first: the names sort by step."""
-    return sorted(folder.glob("step-*.safetensors"))
+def files_by_step(folder: Path, suffix: str) -> dict[int, Path]:
+    """A folder's files of a kind, `DATA` or `MANIFEST`, damaged or not."""
+    named = ((re.fullmatch(r"step-(\d{9,})" + re.escape(suffix), path.name), path) for path in folder.glob("step-*"))
+    return {int(match[1]): path for match, path in named if match}
 
 
 def _noise_json(noise: NoiseHistory) -> dict[str, Any]:
     # JSON keys are texts; leaves are numbers.
     return asdict(noise) | {"pairs": [[leaves, total, number] for leaves, (total, number) in noise.pairs.items()]}
-
-
-def _noise(fields: dict[str, Any]) -> NoiseHistory:
-    return NoiseHistory(**fields | {"pairs": {leaves: (total, number) for leaves, total, number in fields["pairs"]}})

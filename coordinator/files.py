@@ -3,53 +3,61 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Callable, Mapping
+import secrets
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO, TypeVar
 
-import safetensors.numpy
-from numpy.typing import NDArray
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file by way of a temporary one beside it: a reader sees the old content or the new, also after a power cut."""
-    _replace(path, lambda temporary: temporary.write_bytes(content))
+# Entered around whatever changes a folder; refuses by raising. `Fence.held` is the one that counts.
+Guard = Callable[[], AbstractContextManager[None]]
+T = TypeVar("T")
 
 
-def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None) -> None:
-    """Writes a safetensors file likewise, straight from the arrays' memory."""
+def write_atomically(path: Path, content: bytes, guard: Guard = nullcontext) -> None:
+    """Writes a file by way of a temporary one beside it: a reader sees the old content or the new, also after a power cut.
 
-    def write(temporary: Path) -> None:
-        try:
-            safetensors.numpy.save_file(dict(arrays), temporary, dict(metadata) if metadata else None)
-        except safetensors.SafetensorError as error:
-            raise OSError(f"{path}: {error}") from error
+    Args:
+        path: the file.
+        content: of it.
+        guard: held while the temporary file is made and while it gets its name, not while it is written.
 
-    _replace(path, write)
+    Raises:
+        OSError: the disk is full, or whatever else it says; the file is as it was.
+    """
+    replace_file(path, lambda file: file.write(content), guard)
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+def replace_file(path: Path, write: Callable[[BinaryIO], T], guard: Guard = nullcontext) -> T:
+    """Writes a file likewise, by a function that gets the open temporary file; returns what that returns."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with guard():
+        file = temporary.open("xb")
     try:
-        os.close(handle)
-        write(Path(temporary))
-        with open(temporary, "rb") as file:
+        # By the open file, never by its name: whoever takes the folder over removes temporary files.
+        with file:
+            result = write(file)
+            file.flush()
             os.fsync(file.fileno())
-            # mkstemp makes private files; results are as readable as the user's umask says.
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
-        os.replace(temporary, path)
+        with guard():
+            os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+    return result
+
+
+def sync_folder(path: Path) -> None:
+    """Makes durable which files a folder has, under which names."""
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
 
 
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+def remove_temporary(folder: Path, name: str) -> None:
+    """Removes what a killed writer of a file of this name (a glob pattern) left behind."""
+    for path in folder.glob(f".{name}." + "[0-9a-f]" * 8):
+        path.unlink(missing_ok=True)

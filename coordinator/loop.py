@@ -106,7 +106,7 @@ class StepLoop:
             noise=state.noise.after(noise),
             progress=state.progress.with_step(loss, rows),
             seconds=state.seconds + ended - started,
-            recoveries=self._rounds.recoveries,
+            recoveries=self._rounds.members.losses,
         )
         # Together, and last: whatever goes wrong before, θ_t is still what it was.
         self._current, self.state = 1 - self._current, after
@@ -139,7 +139,7 @@ class StepLoop:
             self.state,
             progress=self.state.progress.with_epoch(None if record is None else record.loss),
             seconds=self.state.seconds + self._clock() - started,
-            recoveries=self._rounds.recoveries,
+            recoveries=self._rounds.members.losses,
         )
         return record
 

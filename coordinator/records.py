@@ -63,6 +63,28 @@ class ValidationRecord:
 
 
 @dataclass(frozen=True)
+class Incident:
+    """Something that happened to the workers, as a line of metrics.jsonl: `{"step": …, "incident": {…}}`.
+
+    Attributes:
+        step: in which it happened, or before which.
+        kind: "lost" (dead, hung or not to be trusted), "start failed", "left" (let go, or given notice), "joined"; or
+            "recovered": a round that was disturbed is complete.
+        worker: whose; None for "recovered".
+        reason: in words.
+        leaves: leaves (or chunks of an evaluation, or blocks of an update) computed once more ("recovered").
+        seconds: from noticing the disturbance to the end of the round ("recovered").
+    """
+
+    step: int
+    kind: str
+    worker: int | None
+    reason: str
+    leaves: int = 0
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class VariancePoint:
     """The variance of an averaged gradient at one number of rows, averaged over the steps of a run.
 
@@ -112,6 +134,8 @@ class Summary:
         workers: how many computed at the end.
         recoveries: worker losses survived, over all resumes.
         gradient_noise: what the batch size bought.
+        leaves_repeated: leaves asked for more than once, in this session.
+        answers_dropped: answers that came too late or twice, in this session.
     """
 
     name: str
@@ -127,6 +151,8 @@ class Summary:
     workers: int
     recoveries: int
     gradient_noise: GradientNoise
+    leaves_repeated: int = 0
+    answers_dropped: int = 0
 
 
 @dataclass(frozen=True)
@@ -174,6 +200,13 @@ class Silent:
 
     def validation(self, record: ValidationRecord) -> None:
         """Shows nothing."""
+
+
+def incident_text(incident: Incident) -> str:
+    """An incident as a line for the user: "worker 1 lost in step 7: its connection closed"."""
+    when = f"before step {incident.step}" if incident.kind in ("joined", "left") else f"in step {incident.step}"
+    what = f"worker {incident.worker} {incident.kind} {when}"
+    return f"{what}: {incident.reason}" if incident.reason else what
 
 
 def as_json(summary: Summary) -> dict[str, Any]:

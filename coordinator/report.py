@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from html import escape
 from pathlib import Path
 
 from shardsgd.coordinator.charts import Chart
-from shardsgd.coordinator.files import write_atomically
+from shardsgd.coordinator.files import Guard, write_atomically
 from shardsgd.coordinator.noise_charts import noise_charts
 from shardsgd.coordinator.records import StepRecord, Summary, ValidationRecord
 from shardsgd.coordinator.report_figures import figures
@@ -30,6 +31,7 @@ def write_report(
     steps: Sequence[StepRecord],
     validations: Sequence[ValidationRecord],
     steps_per_epoch: int,
+    guard: Guard = nullcontext,
 ) -> None:
     """Writes the report of a run, however it ended; the same run gives the same bytes.
 
@@ -40,6 +42,7 @@ def write_report(
         steps: what is known of its steps, oldest first; may be empty.
         validations: likewise.
         steps_per_epoch: steps of one pass over the training rows.
+        guard: see `write_atomically`.
     """
     training = training_charts(spec, steps, validations, steps_per_epoch)
     noise = noise_charts(spec, steps, summary.gradient_noise.variance, steps_per_epoch)
@@ -63,7 +66,7 @@ def write_report(
         f"{body}\n</body>\n</html>\n"
     )
     # A reason may quote a file name that is not valid Unicode.
-    write_atomically(path, page.encode("utf-8", errors="replace"))
+    write_atomically(path, page.encode("utf-8", errors="replace"), guard)
 
 
 def _section(title: str, content: str) -> str:

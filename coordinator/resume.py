@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from shardsgd.coordinator.checkpoint import Origin, load_checkpoint
+from shardsgd.coordinator.checkpoint import Origin
+from shardsgd.coordinator.checkpoint_reading import load_checkpoint
 from shardsgd.coordinator.loop import TrainState
 from shardsgd.coordinator.outputs import RunFolder
 from shardsgd.coordinator.records import Observer
@@ -23,10 +24,7 @@ def check_same_job(spec: JobSpec, folder: RunFolder) -> None:
     Raises:
         ResumeError: naming every field that differs, or that there is no run in the folder.
     """
-    before, now = (_flat(given.model_dump(exclude=_FREE)) for given in (folder.read_spec().resolved(), spec))
-    changed = [f"{path} was {before[path]!r}, is {value!r}" for path, value in now.items() if before[path] != value]
-    if changed:
-        raise ResumeError(f"--resume {folder.path}: the run there is another job: " + "; ".join(changed))
+    _check_same(folder.read_spec().resolved(), spec, f"--resume {folder.path}: the run there")
 
 
 def resumed_state(
@@ -35,13 +33,14 @@ def resumed_state(
     """The state to go on from; None if the run ended before its first checkpoint, and starts again.
 
     Raises:
-        ResumeError: the checkpoints are damaged, or the data has changed.
+        ResumeError: the checkpoints are damaged or another job's, or the data has changed.
     """
     loaded = load_checkpoint(folder.checkpoints, problem.layout, problem.optimizer.slots, observer.note)
     if loaded is None:
         observer.note(f"{folder.path}: no checkpoint yet; the run begins again")
         return None
-    state, saved = loaded
+    saved = loaded.origin
+    _check_same(loaded.spec, spec, f"--resume {folder.path}: the checkpoint of step {loaded.state.step}")
     if saved.data_fingerprint != origin.data_fingerprint:
         raise ResumeError(f"--resume {folder.path}: the data of {spec.data.source} has changed since")
     if saved != origin:
@@ -49,7 +48,14 @@ def resumed_state(
             f"resuming on jaxlib {origin.jaxlib}, numpy {origin.numpy}, {origin.device} what was begun on jaxlib "
             f"{saved.jaxlib}, numpy {saved.numpy}, {saved.device}: the bits may differ from an uninterrupted run"
         )
-    return state
+    return loaded.state
+
+
+def _check_same(before: JobSpec, now: JobSpec, what: str) -> None:
+    old, new = (_flat(given.model_dump(exclude=_FREE)) for given in (before, now))
+    changed = [f"{path} was {old[path]!r}, is {value!r}" for path, value in new.items() if old[path] != value]
+    if changed:
+        raise ResumeError(f"{what} is another job: " + "; ".join(changed))
 
 
 def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,99 +2,264 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import statistics
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
-from shardsgd.coordinator.plan import Range, plan
-from shardsgd.errors import InterruptedJobError, LeafError, WorkersLostError
+from shardsgd.coordinator.members import Members
+from shardsgd.coordinator.open_round import OpenRound
+from shardsgd.coordinator.plan import Ask, Asked, Decision, Patience, RoundState, decide, plan
+from shardsgd.errors import InterruptedJobError
 from shardsgd.workers.exchange import (
     EvaluationRequest,
+    Event,
     Exchange,
+    GradientRequest,
     Reply,
     Request,
     RequestFailed,
-    UpdateRequest,
     WorkerId,
+    WorkerJoined,
+    WorkerLeaving,
     WorkerLost,
 )
 
-# How late a Ctrl-C may be noticed while waiting for workers.
-_POLL_S = 0.1
+# How late a Ctrl-C, or something late, may be noticed while waiting for workers.
+_POLL_S = 0.05
+# A wait that lasts so much longer was a pause of this process of its own, such as Ctrl-Z, and is not held against workers.
+_STOPPED_S = 1.0
+# Times of so many rounds say what is usual.
+_REMEMBERED = 64
+
+MakeRequest = Callable[[int, int, int], Request]
+
+
+@dataclass
+class _Current:
+    """The round under way.
+
+    Attributes:
+        opened: what it has got so far.
+        request: makes a request of (plan version, start, stop).
+        repeatable: whether two workers may compute the same unit at a time.
+        first_version: requests of older plans belong to older rounds.
+        repeated: units asked for once more.
+        troubled_at: since when something has been wrong; None while nothing is.
+    """
+
+    opened: OpenRound
+    request: MakeRequest
+    repeatable: bool
+    first_version: int
+    repeated: int = 0
+    troubled_at: float | None = None
 
 
 class Rounds:
     """Runs rounds over one exchange.
 
     Attributes:
-        recoveries: workers lost so far that the run survived.
+        members: the workers.
+        leaves: how many were computed so far, for a step that asked for them once.
+        repeated: how many were asked for more than once.
+        dropped: answers that came too late, or twice.
     """
 
-    def __init__(self, exchange: Exchange, interrupted: Callable[[], bool], recoveries: int = 0) -> None:
-        self._exchange = exchange
-        self._interrupted = interrupted
-        self._plan_version = 0
-        self.recoveries = recoveries
+    def __init__(
+        self,
+        exchange: Exchange,
+        members: Members,
+        clock: Callable[[], float],
+        *,
+        interrupted: Callable[[], bool] = lambda: False,
+        patience: Patience | None = None,
+        verify: float = 0.0,
+    ) -> None:
+        """Begins with nothing under way.
 
-    def run(self, units: int, request: Callable[[int, int, int], Request]) -> Sequence[Reply]:
+        Args:
+            exchange: over which workers are asked.
+            members: of the same exchange.
+            clock: in seconds; need not be the time of day.
+            interrupted: polled while waiting.
+            patience: with workers that do not answer.
+            verify: share of the gradient answers that are computed twice and compared.
+        """
+        self.members = members
+        self.leaves = 0
+        self.repeated = 0
+        self.dropped = 0
+        self._exchange = exchange
+        self._clock = clock
+        self._interrupted = interrupted
+        self._patience = patience or Patience()
+        self._verify = verify
+        self._usual: float | None = None
+        self._plan_version = 0
+        # What each worker has not answered yet, of this round and of older ones: when it was asked, and `Asked.queue`.
+        self._asked: dict[WorkerId, dict[Request, tuple[float, int]]] = {}
+        self._have_evaluated: set[WorkerId] = set()
+        self._unit_seconds: dict[type[Request], deque[float]] = {}
+
+    def run(self, units: int, request: MakeRequest, *, repeatable: bool = True) -> Sequence[Reply]:
         """Answers that together hold every unit 0 … units − 1 exactly once.
 
-        A lost worker's units go to the others within the round. Answers to anything not asked in this round are dropped.
+        Whatever a worker does not answer, others do within the round. Answers to anything not asked in this round are dropped.
 
         Args:
             units: leaves, blocks or chunks.
             request: makes the request of (plan version, start, stop).
+            repeatable: whether two workers may compute the same unit at a time.
 
         Raises:
             InterruptedJobError: the user asked to stop; nothing of this round is kept.
-            LeafError: a computation raised; it would raise on any worker.
-            WorkersLostError: no worker is left.
+            LeafError: a computation raised, and again when it was repeated.
+            WorkersLostError: there are not enough workers, and none are to be had.
+            JobError: workers do not agree on what a leaf's gradient is.
         """
-        outstanding: dict[Request, WorkerId] = {}
-        replies: list[Reply] = []
-        self._dispatch([(0, units)], request, outstanding)
-        while outstanding:
+        sample = request(self._plan_version, 0, units)
+        self.members.step = sample.step
+        if self.members.restless:
+            self._await_members()
+        opened = OpenRound(units, self._usual, self._verify)
+        current = _Current(opened, request, repeatable, self._plan_version + 1)
+        started = self._clock()
+        longest = self._dispatch(current, started)
+        while not opened.complete:
+            if self._interrupted():
+                raise InterruptedJobError("interrupted")
+            before = self._clock()
+            events = self._exchange.receive(_POLL_S)
+            # All of them, whatever the first ones say.
+            quiet = [self._take(event, current) for event in events]
+            if not events or not all(quiet):
+                self._see_to(current, before, idle=not events)
+        ended = self._clock()
+        if isinstance(sample, GradientRequest):
+            self._usual = opened.largest
+            self.leaves += units
+            self.repeated += current.repeated
+        if current.troubled_at is None:
+            recent = self._unit_seconds.setdefault(type(sample), deque(maxlen=_REMEMBERED))
+            recent.append((ended - started) / longest)
+        else:
+            self.members.note("recovered", None, "", current.repeated, ended - current.troubled_at)
+        return opened.replies
+
+    def _dispatch(self, current: _Current, now: float) -> int:
+        """Begins a round; returns the longest queue of a worker in it."""
+        if any(self._asked.values()):
+            self._look(current, now)
+        else:
+            shares = plan([(0, current.opened.units)], self.members.able)
+            self._perform([Ask(worker, *units) for worker, ranges in shares.items() for units in ranges], current, now)
+        return max((queue for requests in self._asked.values() for _, queue in requests.values()), default=1)
+
+    def _await_members(self) -> None:
+        """Lets workers come and go; waits until there are enough of them."""
+        self.members.tend(self._busy)
+        while not self.members.enough:
             if self._interrupted():
                 raise InterruptedJobError("interrupted")
             for event in self._exchange.receive(_POLL_S):
-                if isinstance(event, WorkerLost):
-                    lost = [asked for asked, worker in outstanding.items() if worker == event.worker]
-                    for asked in lost:
-                        del outstanding[asked]
-                    self._dispatch(sorted((asked.start, asked.stop) for asked in lost), request, outstanding, event)
-                    self.recoveries += 1
-                elif isinstance(event, RequestFailed):
-                    if event.request in outstanding:
-                        raise LeafError(_failure(event))
-                elif outstanding.pop(event.request, None) is not None:
-                    replies.append(event)
-        return replies
+                self._take(event, None)
+            self.members.tend(self._busy)
 
-    def _dispatch(
-        self,
-        missing: Sequence[Range],
-        request: Callable[[int, int, int], Request],
-        outstanding: dict[Request, WorkerId],
-        loss: WorkerLost | None = None,
-    ) -> None:
-        if not missing:
-            return
-        workers = self._exchange.workers
-        if not workers:
-            why = f"; the last one was lost: {loss.reason}" if loss else ""
-            raise WorkersLostError(f"no worker is left to compute with{why}")
-        self._plan_version += 1
-        for worker, ranges in plan(missing, workers).items():
-            for start, stop in ranges:
-                asked = request(self._plan_version, start, stop)
-                outstanding[asked] = worker
-                self._exchange.send(worker, asked)
+    def _take(self, event: Event, current: _Current | None) -> bool:
+        """Enters an event; False if it calls for a decision."""
+        match event:
+            case WorkerJoined():
+                self.members.joined(event)
+            case WorkerLeaving():
+                self.members.leaving(event)
+            case WorkerLost():
+                self._asked.pop(event.worker, None)
+                self._have_evaluated.discard(event.worker)
+                self.members.lost(event)
+            case RequestFailed():
+                if opened := self._strike(event.worker, event.request, current):
+                    opened.fail(event)
+            case _:
+                self.members.answered.add(event.worker)
+                if isinstance(event.request, EvaluationRequest):
+                    self._have_evaluated.add(event.worker)
+                opened = self._strike(event.worker, event.request, current)
+                if opened and opened.answer(event):
+                    return not opened.doubtful
+                self.dropped += 1
+        return False
 
+    def _strike(self, worker: WorkerId, request: Request, current: _Current | None) -> OpenRound | None:
+        """Strikes a request off what a worker was asked; the round its answer belongs to, if that is still open."""
+        was_asked = self._asked.get(worker, {}).pop(request, None) is not None
+        return current.opened if was_asked and current and request.plan_version >= current.first_version else None
 
-def _failure(event: RequestFailed) -> str:
-    request = event.request
-    units = "leaves"
-    if isinstance(request, EvaluationRequest):
-        units = f"{request.split} chunks"
-    elif isinstance(request, UpdateRequest):
-        units = "blocks"
-    where = f"{units} {request.start} to {request.stop - 1}"
-    return f"worker {event.worker} failed in step {request.step} on {where}:\n{event.traceback}"
+    def _see_to(self, current: _Current, before: float, *, idle: bool) -> None:
+        """Decides what is to be done about whatever is not as it should be."""
+        now = self._clock()
+        if idle and now - before > _POLL_S + _STOPPED_S:
+            self._forgive(now - before)
+        for worker, reason in current.opened.distrusted:
+            self.members.kill(worker, reason)
+        current.opened.distrusted.clear()
+        if self.members.restless:
+            self.members.tend(self._busy)
+        if not current.opened.complete:
+            self._look(current, now)
+
+    def _look(self, current: _Current, now: float) -> None:
+        """Has the plan decide, and does what it says."""
+        opened = current.opened
+        recent = self._unit_seconds.get(type(current.request(0, 0, 1)))
+        asked = [
+            Asked(
+                worker=worker,
+                start=request.start,
+                stop=request.stop,
+                at=at,
+                queue=queue,
+                current=request.plan_version >= current.first_version,
+                first=isinstance(request, EvaluationRequest) and worker not in self._have_evaluated,
+            )
+            for worker, requests in self._asked.items()
+            for request, (at, queue) in requests.items()
+        ]
+        under_way = {(each.start, each.stop) for each in asked if each.current}
+        state = RoundState(
+            units=opened.units,
+            done=opened.answered,
+            asked=asked,
+            again=[again for again in opened.again() if (again.start, again.stop) not in under_way],
+            unit_seconds=statistics.median(recent) if recent else None,
+            repeatable=current.repeatable,
+            begins=self._plan_version < current.first_version,
+        )
+        self._perform(decide(now, self.members.able, state, self._patience), current, now)
+
+    def _perform(self, decisions: Iterable[Decision], current: _Current, now: float) -> None:
+        version = self._plan_version + 1
+        for decision in decisions:
+            if not isinstance(decision, Ask):
+                if self.members.kill(decision.worker, decision.reason):
+                    current.troubled_at = current.troubled_at or now
+                continue
+            self._plan_version = version
+            request = current.request(version, decision.start, decision.stop)
+            requests = self._asked.setdefault(decision.worker, {})
+            queued = sum(other.stop - other.start for other in requests) if requests else 0
+            requests[request] = (now, queued + decision.stop - decision.start)
+            if decision.repeats:
+                current.troubled_at = current.troubled_at or now
+                current.repeated += decision.stop - decision.start
+            self._exchange.send(decision.worker, request)
+
+    def _forgive(self, pause: float) -> None:
+        """Gives workers the time back in which this process itself did not run."""
+        for requests in self._asked.values():
+            for request, (at, queue) in requests.items():
+                requests[request] = (at + pause, queue)
+
+    @property
+    def _busy(self) -> frozenset[WorkerId]:
+        return frozenset(worker for worker, requests in self._asked.items() if requests)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from shardsgd.coordinator.checkpoint import Origin, save_checkpoint
+from shardsgd.coordinator.checkpoint import Job, Origin, save_checkpoint
+from shardsgd.coordinator.checkpoint_writer import CheckpointWriter
 from shardsgd.coordinator.loop import StepLoop, TrainState
 from shardsgd.coordinator.outputs import RunFolder
 from shardsgd.coordinator.pacing import Pacer
-from shardsgd.coordinator.records import GradientNoise, Observer, Summary, VariancePoint
+from shardsgd.coordinator.records import GradientNoise, Observer, Summary, VariancePoint, incident_text
+from shardsgd.coordinator.rounds import Rounds
 from shardsgd.coordinator.stop import stop_reason
 from shardsgd.errors import InterruptedJobError, JobError
 from shardsgd.formatting import plural
@@ -44,21 +46,31 @@ class Session:
     """Drives a step loop to its end and writes what it leaves behind."""
 
     def __init__(
-        self, spec: JobSpec, problem: Problem, loop: StepLoop, folder: RunFolder, origin: Origin, observer: Observer
+        self,
+        spec: JobSpec,
+        problem: Problem,
+        loop: StepLoop,
+        rounds: Rounds,
+        folder: RunFolder,
+        origin: Origin,
+        observer: Observer,
     ) -> None:
         self._spec = spec
         self._problem = problem
         self._loop = loop
+        self._rounds = rounds
+        self._members = rounds.members
         self._folder = folder
-        self._origin = origin
+        self._job = Job(spec, problem.layout, origin)
+        self._writer = CheckpointWriter(self._save)
         self._observer = observer
         self._saved_at = self._flushed_at = time.monotonic()
 
-    def run(self, workers: Callable[[], int]) -> Outcome:
+    def run(self) -> Outcome:
         """Steps until a stop rule holds, the user interrupts or the job fails; leaves a checkpoint, parameters and a summary.
 
-        Args:
-            workers: how many compute now.
+        Raises:
+            TakenOverError: another session has taken the folder over; this one has left it alone since.
         """
         error: JobError | InterruptedJobError | None = None
         train_loss, validation = None, None
@@ -73,6 +85,7 @@ class Session:
                 error = InterruptedJobError(f"{reason}; continue with: shardsgd train --resume {self._folder.path}")
             except JobError as failure:
                 state, reason, error = "FAILED", str(failure), failure
+        self._tell_incidents()
         final = self._loop.state
         # Copies: a view would keep the exchange's memory, with both states, for as long as somebody keeps the result.
         parameters = {name: view.copy() for name, view in self._problem.layout.views(final.theta).items()}
@@ -89,8 +102,10 @@ class Session:
             parameters_sha256=parameters_sha256(parameters),
             seconds=final.seconds,
             samples_per_second=sampling.rows_before(final.step) / final.seconds if final.seconds else 0.0,
-            workers=workers(),
-            recoveries=final.recoveries,
+            workers=len(self._members.able),
+            recoveries=self._members.losses,
+            leaves_repeated=self._rounds.repeated,
+            answers_dropped=self._rounds.dropped,
             gradient_noise=_gradient_noise(final),
         )
         self._folder.write_summary(summary)
@@ -113,8 +128,17 @@ class Session:
                 return reason
             self._save_if_due()
             record = loop.step()
+            self._tell_incidents()
             self._folder.append(record)
             self._observer.step(record, pacer.after(record, sampling.step_rows(record.step), loop.state.seconds))
+
+    def _tell_incidents(self) -> None:
+        incidents = self._members.incidents
+        for incident in incidents:
+            self._folder.append(incident)
+            if incident.kind != "recovered":
+                self._observer.note(incident_text(incident))
+        incidents.clear()
 
     def _final_losses(self) -> tuple[float, dict[str, float | None] | None]:
         """L over all training rows, and the validation loss and accuracy, at the final parameters."""
@@ -129,25 +153,38 @@ class Session:
         if now - self._flushed_at >= _FLUSH_S:
             self._folder.flush()
             self._flushed_at = now
-        if now - self._saved_at >= self._spec.checkpoint.every_seconds:
-            self._save()
+        # Asked at every step: an error of the last write should not wait until the next one is due.
+        if self._writer.is_idle() and now - self._saved_at >= self._spec.checkpoint.every_seconds:
+            self._folder.flush()
+            self._writer.start(self._loop.state)
             self._saved_at = time.monotonic()
 
-    def _save(self) -> None:
-        # First the metrics, then the checkpoint: a resume relies on every line before it.
-        self._folder.flush(durable=True)
-        save_checkpoint(self._folder.checkpoints, self._loop.state, self._problem.layout, self._origin)
+    def _save(self, state: TrainState) -> None:
+        """Writes a checkpoint, its metrics having been flushed."""
+        # First the metrics: a resume relies on every line before the checkpoint.
+        self._folder.sync()
+        save_checkpoint(self._folder.checkpoints, state, self._job, self._folder.guard)
+
+    def _save_last(self) -> None:
+        """Writes the checkpoint of the present state; whether one before it could be written does not matter any more.
+
+        Raises:
+            TakenOverError: another session has taken the folder over. Nothing is written after this.
+        """
+        self._writer.wait()
+        self._folder.flush()
+        self._save(self._loop.state)
 
     @contextlib.contextmanager
     def _saved_whatever_happens(self) -> Iterator[None]:
-        """Checkpoints at the end of a block, also on the way out of an error that nobody foresaw."""
+        """Checkpoints at the end of a block, also on the way out of an error that nobody foresaw; no thread outlives it."""
         try:
             yield
         except BaseException:
             with contextlib.suppress(OSError):
-                self._save()
+                self._save_last()
             raise
-        self._save()
+        self._save_last()
 
 
 def _gradient_noise(state: TrainState) -> GradientNoise:

@@ -12,15 +12,18 @@ import numpy as np
 import ray
 
 from shardsgd.coordinator.checkpoint import Origin
+from shardsgd.coordinator.control import Control
 from shardsgd.coordinator.data import Dataset
 from shardsgd.coordinator.loop import StepLoop, initial_state
+from shardsgd.coordinator.members import Members
 from shardsgd.coordinator.outputs import RunFolder
-from shardsgd.coordinator.plan import plan
+from shardsgd.coordinator.plan import Patience, plan
 from shardsgd.coordinator.rates import learning_rates
 from shardsgd.coordinator.records import Observer
 from shardsgd.coordinator.resume import check_same_job, resumed_state
 from shardsgd.coordinator.rounds import Rounds
 from shardsgd.coordinator.session import Outcome, Session
+from shardsgd.coordinator.staffing import Limits
 from shardsgd.errors import JobError
 from shardsgd.formatting import plural
 from shardsgd.model.networks import Network
@@ -32,6 +35,7 @@ from shardsgd.model.state import state_buffers
 from shardsgd.model.tree import cover
 from shardsgd.spec import JobSpec
 from shardsgd.workers.exchange import Exchange
+from shardsgd.workers.faults import FaultPlan
 from shardsgd.workers.pool import WorkerPool, first_line
 from shardsgd.workers.ray_exchange import RayExchange
 from shardsgd.workers.ray_runtime import ray_runtime
@@ -68,10 +72,10 @@ def open_exchange(
     if kind == "ray":
         return RayExchange(pool, problem)
     node = ray.get_runtime_context().get_node_id()
-    elsewhere = [worker for worker, info in pool.infos.items() if info.node != node]
+    elsewhere = sorted(worker for worker, info in pool.infos.items() if info.node != node)
     if not elsewhere:
         layout = problem.layout
-        buffers = state_buffers(problem) + _sums(problem, len(pool.actors))
+        buffers = state_buffers(problem) + _sums(problem, pool.most)
         check_memory(buffers * layout.nbytes, f"{buffers} buffers of {layout.parameters:,} parameters")
         return SharedMemoryExchange(pool, problem, interrupted)
     if kind == "auto":
@@ -86,7 +90,9 @@ def run_training(
     observer: Observer,
     *,
     resume: bool = False,
-    interrupted: Callable[[], bool] = lambda: False,
+    take_over: bool = False,
+    control: Control,
+    faults: FaultPlan | None = None,
 ) -> Outcome:
     """Trains, or continues training, and writes the run's files.
 
@@ -96,19 +102,22 @@ def run_training(
         folder: where files go; with `resume`, where the checkpoint is.
         observer: follows the run.
         resume: continue from the folder's newest checkpoint.
-        interrupted: polled; once true, the run stops with a checkpoint.
+        take_over: take the folder from a session that still runs, or hangs.
+        control: stops the run, or changes how many workers it has.
+        faults: that are to happen to workers; for tests.
 
     Raises:
         InputError: the folder cannot be used, or the run to resume is another job's; nothing was started.
         InterruptedJobError: interrupted while the workers started.
+        TakenOverError: another session has taken the folder over; this one has left it alone since.
         JobError: the workers could not be started, or Ray or the disk failed.
     """
     if resume:
         check_same_job(spec, folder)
     with ExitStack() as stack:
-        stack.enter_context(folder.lock())
+        stack.enter_context(folder.lock(take_over=take_over))
         try:
-            return _run_in(folder, spec, dataset, observer, resume, interrupted, stack)
+            return _run_in(folder, spec, dataset, observer, resume, control, faults, stack)
         except ray.exceptions.RayError as error:
             raise JobError(f"Ray failed: {first_line(error)}") from error
         except OSError as error:
@@ -121,7 +130,8 @@ def _run_in(
     dataset: Dataset,
     observer: Observer,
     resume: bool,
-    interrupted: Callable[[], bool],
+    control: Control,
+    faults: FaultPlan | None,
     stack: ExitStack,
 ) -> Outcome:
     """The run, its folder being locked; what it opens is closed with `stack`."""
@@ -133,25 +143,54 @@ def _run_in(
     stack.enter_context(folder.record(spec, resumed=state))
 
     workers = min(spec.workers.count, spec.batch.shards)
+    most = min(spec.workers.max or workers, spec.batch.shards)
     if workers < spec.workers.count:
         observer.note(f"{spec.workers.count} workers asked for, {workers} used: one for each of the {workers} shards")
     observer.phase(f"starting {plural(workers, 'Ray worker')}")
-    store_bytes = _object_store_bytes(dataset, problem, workers)
-    environment = stack.enter_context(ray_runtime(cpus=workers, object_store_bytes=store_bytes))
+    store_bytes = _object_store_bytes(dataset, problem, most)
+    environment = stack.enter_context(ray_runtime(cpus=most, object_store_bytes=store_bytes))
     validation = dataset.validation or (dataset.shards[0][0][:0], dataset.shards[0][1][:0])
     pool = WorkerPool(
-        problem, dataset.shards, validation, workers=workers, environment=environment, interrupted=interrupted
+        problem,
+        dataset.shards,
+        validation,
+        workers=workers,
+        most=most,
+        environment=environment,
+        interrupted=control.interrupted,
+        faults=faults,
     )
     stack.callback(pool.close)
-    exchange = open_exchange(spec.workers.exchange, pool, problem, interrupted)
+    exchange = open_exchange(spec.workers.exchange, pool, problem, control.interrupted)
     stack.callback(exchange.close)
 
-    rounds = Rounds(exchange, interrupted, state.recoveries if state else 0)
     begin = state or initial_state(problem, spec.seed)
+    limits = Limits(
+        least=min(spec.workers.min, workers),
+        most=most,
+        wait_seconds=spec.workers.wait_seconds,
+        losses=spec.workers.max_losses,
+    )
+    members = Members(
+        exchange,
+        limits,
+        time.monotonic,
+        target=workers,
+        wanted=lambda: control.workers,
+        losses=begin.recoveries,
+    )
+    rounds = Rounds(
+        exchange,
+        members,
+        time.monotonic,
+        interrupted=control.interrupted,
+        patience=Patience(hang_seconds=spec.workers.hang_seconds),
+        verify=spec.workers.verify,
+    )
     loop = StepLoop(problem, learning_rates(spec), exchange, rounds, time.perf_counter, begin)
     # From here on θ lies in the exchange's memory, and only there.
     del state, begin
-    outcome = Session(spec, problem, loop, folder, origin, observer).run(lambda: len(exchange.workers))
+    outcome = Session(spec, problem, loop, rounds, folder, origin, observer).run()
 
     observer.phase("writing the report")
     # Imported here: matplotlib takes a third of a second, which nobody should wait for before the first step.
@@ -166,6 +205,7 @@ def _run_in(
             steps=steps,
             validations=validations,
             steps_per_epoch=problem.sampling.steps_per_epoch,
+            guard=folder.guard,
         )
     except OSError as error:
         # The run itself is complete on disk.

@@ -61,10 +61,12 @@ class StepUpdater:
         rows = sampling.step_rows(step)
         sums = {node: total for part in gradients for node, total in part.sums.items()}
         seconds: Mapping[WorkerId, float] = {}
+        made: BlockUpdates | None = None
         if self._exchange.updates and self._problem.shares_updates:
             holders = tuple(sorted((node, part.worker) for part in gradients for node in part.sums))
             made, seconds = self._by_the_workers(step, rows, rate, holders)
-        else:
+        # An update that is not finite is computed once more, here, before the job is said to diverge.
+        if made is None or not made.finite.all():
             before, after = self._exchange.states[current], self._exchange.states[1 - current]
             made = self._updater.update(range(self._updater.blocks), sums, rows, rate, before, after)
         norms = {node: norm for part in gradients for node, norm in part.norms.items()}
@@ -88,6 +90,8 @@ class StepUpdater:
         replies = self._rounds.run(
             self._updater.blocks,
             lambda version, start, stop: UpdateRequest(step, version, start, stop, rows, rate, holders),
+            # Two workers would write to the same memory.
+            repeatable=False,
         )
         parts = sorted(cast(Sequence[Updates], replies), key=lambda part: part.request.start)
         seconds: dict[WorkerId, float] = {}

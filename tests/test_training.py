@@ -6,18 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import FirstWorkers
+from fakes import FirstWorkers, toy_rounds
 from safetensors.numpy import load_file
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.linear_model import LogisticRegression
 
 import shardsgd
-from shardsgd import InterruptedJobError, JobError, JobSpec, ResumeError
+from shardsgd import Control, InterruptedJobError, JobError, JobSpec, ResumeError
 from shardsgd.coordinator.data import load_dataset
 from shardsgd.coordinator.loop import StepLoop, initial_state
 from shardsgd.coordinator.rates import learning_rates
 from shardsgd.coordinator.records import Silent, as_json
-from shardsgd.coordinator.rounds import Rounds
 from shardsgd.coordinator.training import make_problem, open_exchange
 from shardsgd.workers.environment import WORKER_ENVIRONMENT
 from shardsgd.workers.pool import WorkerPool
@@ -43,7 +42,7 @@ def run(fields, *, out="out", resume=False, interrupt_in=None, **sections):
     if interrupt_in is None:
         return shardsgd.train(spec, out=out, resume=resume)
     interrupt = InterruptIn(interrupt_in)
-    return shardsgd.train(spec, out=out, resume=resume, observer=interrupt, interrupted=interrupt)
+    return shardsgd.train(spec, out=out, resume=resume, observer=interrupt, control=Control(interrupt))
 
 
 class InterruptIn(Silent):
@@ -90,7 +89,7 @@ def test_one_to_five_workers_give_the_same_bits(kind, fields, sampling, size, pr
     for count in (1, 2, 3, 4, 5):
         some = FirstWorkers(exchange, count)
         state = initial_state(problem, spec.seed)
-        loop = StepLoop(problem, learning_rates(spec), some, Rounds(some, lambda: False), lambda: 0.0, state)
+        loop = StepLoop(problem, learning_rates(spec), some, toy_rounds(some), lambda: 0.0, state)
         steps = [vars(loop.step()) for _ in range(9)]
         # All but the times, which are the workers' own.
         records = [{name: value for name, value in step.items() if "seconds" not in name} for step in steps]
@@ -148,7 +147,7 @@ def test_full_batch_descent_on_diabetes_follows_the_closed_form_at_every_step():
     pool = WorkerPool(problem, dataset.shards, empty, workers=3, environment=WORKER_ENVIRONMENT)
     exchange = open_exchange("auto", pool, problem)
     loop = StepLoop(
-        problem, learning_rates(spec), exchange, Rounds(exchange, lambda: False), lambda: 0.0, initial_state(problem, 0)
+        problem, learning_rates(spec), exchange, toy_rounds(exchange), lambda: 0.0, initial_state(problem, 0)
     )
 
     def weights():
@@ -234,7 +233,7 @@ def test_a_cluster_too_small_for_the_workers_is_refused_with_the_numbers():
 
 def test_an_interrupt_before_the_first_step_leaves_a_run_to_resume():
     with pytest.raises(InterruptedJobError, match="before the first step"):
-        shardsgd.train(JobSpec(**DIGITS), out="out", interrupted=lambda: True)
+        shardsgd.train(JobSpec(**DIGITS), out="out", control=Control(lambda: True))
 
 
 def test_more_workers_than_shards_are_not_started():

@@ -117,9 +117,14 @@ class LeafComputer:
             shard, stop = node
             if stop - shard > 1:
                 return None
-            rows = self._rows.leaf(shard, request.step)
-            seconds.spent("gather")
-            loss, gradient = _finished(self._leaf(parameters, *rows.arguments))
+            try:
+                rows = self._rows.leaf(shard, request.step)
+                seconds.spent("gather")
+                loss, gradient = _finished(self._leaf(parameters, *rows.arguments))
+            except Exception as error:
+                raise _LeafFailedError(
+                    f"in leaf {shard} of step {request.step}: {type(error).__name__}: {error}"
+                ) from error
             seconds.spent("leaf")
             # float(loss) takes eight times as long.
             losses[shard - request.start] = np.asarray(loss)
@@ -151,7 +156,7 @@ class LeafComputer:
             buffers.y[: stop - start] = y[start:stop]
             buffers.mask(stop - start)
             results[:, i] = _finished(self._evaluate(parameters, *buffers.arguments))
-        return Evaluations(request, *results)
+        return Evaluations(request, self._worker, *results)
 
     def updates(
         self, request: UpdateRequest, sums: Mapping[Node, Flat], before: StateBuffers, after: StateBuffers
@@ -166,6 +171,10 @@ class LeafComputer:
     def _own_theta(self) -> tuple[Flat, Parameters]:
         memory = self._problem.layout.zeros()
         return memory, self.shared_parameters(memory)
+
+
+class _LeafFailedError(Exception):
+    """Says which leaf it was; its cause says what."""
 
 
 def _finished(results: Any) -> Any:

@@ -115,11 +115,13 @@ class Evaluations:
 
     Attributes:
         request: what was asked.
+        worker: who answers.
         losses: [stop − start] float64, loss sum of each chunk.
         hits: [stop − start] float64, rows of each chunk classified right.
     """
 
     request: EvaluationRequest
+    worker: WorkerId
     losses: NDArray[np.float64]
     hits: NDArray[np.float64]
 
@@ -145,8 +147,22 @@ Reply = Gradients | Evaluations | Updates
 
 
 @dataclass(frozen=True)
+class WorkerJoined:
+    """A worker that was started can be sent requests."""
+
+    worker: WorkerId
+
+
+@dataclass(frozen=True)
+class WorkerLeaving:
+    """A worker has been given notice: it answers what it was asked, and should not be asked more."""
+
+    worker: WorkerId
+
+
+@dataclass(frozen=True)
 class WorkerLost:
-    """A worker is gone; what it had not answered will not be answered."""
+    """A worker is gone, or could not start; what it had not answered will not be answered."""
 
     worker: WorkerId
     reason: str
@@ -160,8 +176,14 @@ class RequestFailed:
     request: Request
     traceback: str
 
+    @property
+    def error(self) -> str:
+        """What was raised, in one line."""
+        lines = self.traceback.strip().splitlines()
+        return lines[-1] if lines else ""
 
-Event = Reply | WorkerLost | RequestFailed
+
+Event = Reply | WorkerJoined | WorkerLeaving | WorkerLost | RequestFailed
 
 
 class Exchange(Protocol):
@@ -178,6 +200,15 @@ class Exchange(Protocol):
     @property
     def workers(self) -> Sequence[WorkerId]:
         """The workers that can be sent requests now, ascending."""
+
+    def start(self, worker: WorkerId) -> None:
+        """Starts a worker that there is not, and returns at once; that it joined or was lost will be received."""
+
+    def kill(self, worker: WorkerId) -> None:
+        """Ends a worker's process for certain, even one that hangs; its loss will be received."""
+
+    def dismiss(self, worker: WorkerId) -> None:
+        """Lets a worker go that has answered all it was asked; nothing will be received of it any more."""
 
     def publish(self, number: int) -> None:
         """Makes θ of state 0 or 1 what requests sent from now on are computed with. It does not change before the next call."""

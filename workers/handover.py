@@ -13,8 +13,7 @@ import socket
 import struct
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from shardsgd.errors import JobError
 from shardsgd.workers.exchange import WorkerId
@@ -23,8 +22,8 @@ _TOKEN_BYTES = 32
 _HELLO = struct.Struct(f"<{_TOKEN_BYTES}sq")  # token, the worker's number
 _WELCOME = struct.Struct("<q")  # a number that goes with the memory
 _CREDENTIALS = struct.Struct("iII")  # pid, uid, gid: struct ucred of unix(7)
-_POLL_S = 0.1
-_HELLO_S = 5.0
+# A worker says hello as it knocks; nobody else is waited for.
+_HELLO_S = 1.0
 
 
 class Address(NamedTuple):
@@ -47,28 +46,29 @@ class Listener:
     """
 
     def __init__(self, workers: int) -> None:
+        """Listens for so many workers at a time."""
         self.address = Address(f"\0shardsgd-{secrets.token_hex(16)}", secrets.token_bytes(_TOKEN_BYTES))
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._socket.bind(self.address.name)
             self._socket.listen(workers)
-            self._socket.settimeout(_POLL_S)
+            self._socket.setblocking(False)
         except BaseException:
             self._socket.close()
             raise
 
-    def __enter__(self) -> Self:
-        return self
+    def fileno(self) -> int:
+        """To be told, by a selector, when somebody knocks."""
+        return self._socket.fileno()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Lets nobody in any more; may be called twice."""
         self._socket.close()
 
     def accept(
         self, expected: Collection[WorkerId], memory: Sequence[int], number: int
     ) -> tuple[WorkerId, socket.socket] | None:
-        """Lets a worker in, if one comes within a moment; hangs up on anybody else.
+        """Lets a worker in that knocks; hangs up on anybody else.
 
         Args:
             expected: workers that may come.
@@ -77,7 +77,7 @@ class Listener:
         """
         try:
             connection, _ = self._socket.accept()
-        except TimeoutError:
+        except BlockingIOError:
             return None
         with suppress(OSError):
             worker = self._hello(connection)

@@ -53,6 +53,10 @@ class SharedBuffers:
             self._buffers[number] = view
         return self._buffers[number]
 
+    def forget(self) -> None:
+        """Gives the memory of all buffers back; they read as zeros until they are written again."""
+        self._memory.madvise(mmap.MADV_REMOVE)
+
     def close(self) -> None:
         """Closes the descriptor, once; the memory goes with the last view of it."""
         self._buffers.clear()

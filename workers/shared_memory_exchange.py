@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import select
 import selectors
+import signal
 import socket
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +41,11 @@ from shardsgd.workers.exchange import (
     RequestFailed,
     UpdateRequest,
     WorkerId,
+    WorkerJoined,
+    WorkerLeaving,
     WorkerLost,
 )
+from shardsgd.workers.faults import FaultInjector
 from shardsgd.workers.handover import Address, Listener, connect
 from shardsgd.workers.pool import WorkerPool, last_line
 from shardsgd.workers.shared_memory import SharedBuffers
@@ -50,6 +54,8 @@ if TYPE_CHECKING:
     from shardsgd.workers.compute import LeafComputer
 
 _CONNECT_S = 30.0
+# How late it may be noticed that a worker died before it connected.
+_POLL_S = 0.1
 
 
 class SharedMemoryExchange:
@@ -69,23 +75,31 @@ class SharedMemoryExchange:
             JobError: a worker did not connect, or there is no memory or no file descriptor left.
             InterruptedJobError: the user asked to stop.
         """
+        self._pool = pool
         self._problem = problem
         self._published = 0
+        # Workers that have not connected yet, and what becomes of their service.
+        self._starting: dict[WorkerId, Any] = {}
+        self._looked_at_starting = 0.0
         self._sockets: dict[WorkerId, socket.socket] = {}
         # Of each worker, the parts of an answer that came so far.
-        self._parts: dict[WorkerId, list[bytes]] = {worker: [] for worker in pool.actors}
-        self._unanswered: dict[WorkerId, dict[wire.Key, Request]] = {worker: {} for worker in pool.actors}
+        self._parts: dict[WorkerId, list[bytes]] = {}
+        self._unanswered: dict[WorkerId, dict[wire.Key, Request]] = {}
         self._undelivered: list[Event] = []
+        # Whether sums may lie where no later round will put any.
+        self._untidy = False
         count = state_buffers(problem)
         with ExitStack() as stack:
             stack.callback(self._hang_up)
             try:
                 self._selector = stack.enter_context(selectors.DefaultSelector())
+                self._listener = stack.enter_context(closing(Listener(pool.most)))
+                self._selector.register(self._listener, selectors.EVENT_READ, None)
                 self._state = SharedBuffers.create(problem.layout, count)
                 stack.callback(self._state.close)
-                self._sums = SharedBuffers.create(problem.layout, problem.sampling.shards * (1 + max(pool.actors)))
+                self._sums = SharedBuffers.create(problem.layout, problem.sampling.shards * pool.most)
                 stack.callback(self._sums.close)
-                self._connect(pool, interrupted)
+                self._connect(interrupted)
             except OSError as error:
                 raise JobError(f"the shared-memory exchange could not be opened: {error}") from error
             self._resources = stack.pop_all()
@@ -96,9 +110,29 @@ class SharedMemoryExchange:
         """The workers that can be sent requests now, ascending."""
         return sorted(self._sockets)
 
+    def start(self, worker: WorkerId) -> None:
+        """Starts a worker on this node; that it joined or was lost will be received."""
+        self._pool.start(worker, ray.get_runtime_context().get_node_id())
+        self._invite(worker)
+
+    def kill(self, worker: WorkerId) -> None:
+        """Ends a worker's process; its socket then says that it is lost."""
+        self._pool.kill(worker)
+        if self._starting.pop(worker, None) is not None:
+            self._undelivered.append(WorkerLost(worker, "killed before it was ready"))
+
+    def dismiss(self, worker: WorkerId) -> None:
+        """Hangs up on a worker that has answered all it was asked."""
+        if worker in self._sockets:
+            self._lose(worker)
+
     def publish(self, number: int) -> None:
         """Says which of the two states requests are about; nothing is copied."""
         self._published = number
+        if self._untidy and not any(self._unanswered.values()):
+            # Nobody reads sums between two steps, nor writes any. Most of these pages would never be used again.
+            self._sums.forget()
+            self._untidy = False
 
     def send(self, worker: WorkerId, request: Request) -> None:
         """Sends a worker a few bytes; nothing to one whose loss has not been received yet."""
@@ -113,9 +147,11 @@ class SharedMemoryExchange:
 
     def receive(self, timeout_s: float) -> Sequence[Event]:
         """What arrived since the last call, waiting for at least one event; empty after `timeout_s` seconds."""
+        if self._starting:
+            self._look_at_starting()
         events, self._undelivered = self._undelivered, []
         ready = self._selector.select(0 if events else timeout_s)
-        arrived = [self._event(key.data) for key, _ in ready]
+        arrived = [self._admitted() if key.data is None else self._event(key.data) for key, _ in ready]
         return events + [event for event in arrived if event is not None]
 
     def close(self) -> None:
@@ -127,20 +163,50 @@ class SharedMemoryExchange:
             connection.close()
         self._sockets.clear()
 
-    def _connect(self, pool: WorkerPool, interrupted: Callable[[], bool]) -> None:
-        with Listener(len(pool.actors)) as listener:
-            serving = [actor.serve.remote(listener.address) for actor in pool.actors.values()]
-            deadline = time.monotonic() + _CONNECT_S
-            while missing := pool.actors.keys() - self._sockets.keys():
-                accepted = listener.accept(missing, [self._state.fd, self._sums.fd], self._sums.count)
-                if accepted is None:
-                    _check_serving(serving, deadline)
-                    if interrupted():
-                        raise InterruptedJobError("interrupted before the first step")
-                else:
-                    worker, connection = accepted
-                    self._sockets[worker] = connection
-                    self._selector.register(connection, selectors.EVENT_READ, worker)
+    def _connect(self, interrupted: Callable[[], bool]) -> None:
+        for worker in self._pool.actors:
+            self._invite(worker)
+        deadline = time.monotonic() + _CONNECT_S
+        while self._starting:
+            if interrupted():
+                raise InterruptedJobError("interrupted before the first step")
+            lost = [event for event in self.receive(_POLL_S) if isinstance(event, WorkerLost)]
+            if lost or time.monotonic() > deadline:
+                why = f": {lost[0].reason}" if lost else f" within {_CONNECT_S:g} s"
+                raise JobError(f"a worker could not connect{why}")
+
+    def _invite(self, worker: WorkerId) -> None:
+        """Has a worker connect as soon as it is ready."""
+        self._starting[worker] = self._pool.actors[worker].serve.remote(self._listener.address)
+
+    def _admitted(self) -> WorkerJoined | None:
+        accepted = self._listener.accept(self._starting, [self._state.fd, self._sums.fd], self._sums.count)
+        if accepted is None:
+            return None
+        worker, connection = accepted
+        del self._starting[worker]
+        if worker not in self._pool.infos:
+            self._pool.check(worker)
+        self._sockets[worker] = connection
+        self._parts[worker], self._unanswered[worker] = [], {}
+        self._selector.register(connection, selectors.EVENT_READ, worker)
+        return WorkerJoined(worker)
+
+    def _look_at_starting(self) -> None:
+        """Finds workers that died before they could connect."""
+        now = time.monotonic()
+        if now - self._looked_at_starting < _POLL_S:
+            return
+        self._looked_at_starting = now
+        ended, _ = ray.wait(list(self._starting.values()), num_returns=len(self._starting), timeout=0)
+        for worker in [worker for worker, serving in self._starting.items() if serving in ended]:
+            try:
+                ray.get(self._starting.pop(worker))
+                reason = "it was not let in"
+            except ray.exceptions.RayError as error:
+                reason = last_line(error)
+            self._pool.kill(worker)
+            self._undelivered.append(WorkerLost(worker, f"it could not start: {reason}"))
 
     def _event(self, worker: WorkerId) -> Event | None:
         try:
@@ -149,6 +215,8 @@ class SharedMemoryExchange:
             message = b""
         if not message:
             return self._lose(worker)
+        if message == wire.NOTICE:
+            return WorkerLeaving(worker)
         self._parts[worker].append(message[1:])
         if message[0]:
             return None
@@ -165,12 +233,16 @@ class SharedMemoryExchange:
         connection = self._sockets.pop(worker)
         self._selector.unregister(connection)
         connection.close()
-        self._unanswered[worker].clear()
-        self._parts[worker].clear()
+        del self._unanswered[worker], self._parts[worker]
+        # Without its connection it is of no use, whatever it was that closed it.
+        self._pool.kill(worker)
+        self._untidy = True
         return WorkerLost(worker, "its connection closed")
 
 
-def serve(address: Address, worker: WorkerId, problem: Problem, computer: LeafComputer) -> None:
+def serve(
+    address: Address, worker: WorkerId, problem: Problem, computer: LeafComputer, faults: FaultInjector | None = None
+) -> None:
     """Worker side: answers requests until the coordinator hangs up.
 
     Args:
@@ -178,6 +250,7 @@ def serve(address: Address, worker: WorkerId, problem: Problem, computer: LeafCo
         worker: this worker's number.
         problem: the job's mathematics.
         computer: of this worker.
+        faults: that are to happen to it.
 
     Raises:
         JobError: this is not the coordinator's socket, or it is not expected there.
@@ -185,6 +258,7 @@ def serve(address: Address, worker: WorkerId, problem: Problem, computer: LeafCo
     with ExitStack() as stack, suppress(BrokenPipeError, ConnectionResetError):
         connection, (state_fd, sums_fd), sums_count = connect(address, worker, descriptors=2)
         stack.enter_context(connection)
+        signal.signal(signal.SIGTERM, lambda *_: _give_notice(connection))
         sums = SharedBuffers(sums_fd, problem.layout, sums_count)
         stack.callback(sums.close)
         state = SharedBuffers(state_fd, problem.layout, state_buffers(problem))
@@ -196,14 +270,27 @@ def serve(address: Address, worker: WorkerId, problem: Problem, computer: LeafCo
         while message := connection.recv(longest):
             request, number = wire.unpack_request(message)
             try:
-                answer = wire.pack_answer(answerer.answer(request, number))
+                if faults:
+                    faults.before_computing(request)
+                reply = answerer.answer(request, number)
+                if faults:
+                    reply = faults.before_replying(reply)
+                answer = wire.pack_answer(reply)
             except Exception:  # noqa: BLE001  (whatever it is, the coordinator decides what becomes of it)
                 answer = wire.pack_failure(request, traceback.format_exc())
             for part in wire.parts(answer):
                 connection.send(part)
+            if faults:
+                faults.after_replying(request)
             # What fails before it is asked for fails again, with its traceback, when it is.
             with suppress(Exception):
                 answerer.prepare(request, lambda: not incoming.poll(0))
+
+
+def _give_notice(connection: socket.socket) -> None:
+    """Tells the coordinator that this worker has been given notice."""
+    with suppress(OSError):  # it has hung up already
+        connection.send(wire.NOTICE)
 
 
 class _Answerer:
@@ -261,14 +348,3 @@ def _states(memory: SharedBuffers) -> tuple[StateBuffers, StateBuffers]:
 def _sum(sums: SharedBuffers, problem: Problem, worker: WorkerId, node: Node) -> Flat:
     """Where a worker leaves a node's sum."""
     return sums.buffer(worker * problem.sampling.shards + node[0])
-
-
-def _check_serving(serving: Sequence[Any], deadline: float) -> None:
-    """Gives up on workers that died or do not come."""
-    ended, _ = ray.wait(list(serving), num_returns=1, timeout=0)
-    try:
-        ray.get(ended)
-    except ray.exceptions.RayError as error:
-        raise JobError(f"a worker could not connect: {last_line(error)}") from error
-    if time.monotonic() > deadline:
-        raise JobError(f"a worker did not connect within {_CONNECT_S:g} s")

@@ -37,6 +37,8 @@ _UPDATE = struct.Struct("<qd")
 # whether it failed, plan version, start, stop; then numbers, or a traceback
 _ANSWER = struct.Struct("<?qqq")
 _LONGEST_TRACEBACK = 32_000
+# What a worker says of its own accord: it has been given notice.
+NOTICE = bytes([2])
 # A message of a socket must fit its buffer, which is some 200 kB on Linux unless the administrator says otherwise.
 _PART = 2**16
 LONGEST_MESSAGE = 1 + _PART
@@ -115,7 +117,7 @@ def unpack_answer(
     units, shards = request.stop - request.start, problem.sampling.shards
     match request:
         case EvaluationRequest():
-            return Evaluations(request, numbers[:units], numbers[units:])
+            return Evaluations(request, worker, numbers[:units], numbers[units:])
         case GradientRequest():
             nodes = cover(request.start, request.stop, shards)
             below = [node for top in nodes for node in subtree(top)]

@@ -7,13 +7,16 @@ norm of the result, divide by the number of summands and leave the average where
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 
 from benchmarks.orders import Orders
+from shardsgd.coordinator.members import Members
 from shardsgd.coordinator.rounds import Rounds
+from shardsgd.coordinator.staffing import Limits
 from shardsgd.model.layout import Flat
 from shardsgd.model.networks import Network
 from shardsgd.model.optimizers import StateBuffers
@@ -56,7 +59,8 @@ def main() -> None:
         stack.callback(pool.close)
         exchange = SharedMemoryExchange(pool, problem)
         stack.callback(exchange.close)
-        rounds = Rounds(exchange, lambda: False)
+        members = Members(exchange, Limits(most=_WORKERS), time.monotonic, target=_WORKERS)
+        rounds = Rounds(exchange, members, time.monotonic)
         answers = rounds.run(_WORKERS, lambda version, *leaves: GradientRequest(0, version, *leaves))
         first, second = (total for answer in answers for total in answer.sums.values())
         holders = tuple(((shard, shard + 1), shard) for shard in range(_WORKERS))
@@ -70,7 +74,7 @@ def main() -> None:
                 while answered < _WORKERS:
                     answered += len(exchange.receive(1.0))
                 exchange.publish(number % 2)
-                rounds.run(blocks, lambda *where: UpdateRequest(0, *where, _WORKERS, 0.0, holders))
+                rounds.run(blocks, lambda *where: UpdateRequest(0, *where, _WORKERS, 0.0, holders), repeatable=False)
 
         average(2)
         expected = (first + second) / _WORKERS

@@ -103,10 +103,20 @@ def test_with_no_worker_left_the_job_fails_and_keeps_its_state():
     assert loop.state is before
 
 
-def test_an_error_of_a_leaf_names_worker_step_and_leaves():
-    loop, _ = toy_loop(toy_spec(), toy_dataset(), workers=2, faults=[Fault("raise", 1, 0)])
-    with pytest.raises(LeafError, match=r"worker 1 failed in step 0 on leaves 2 to 3:\n.*ZeroDivisionError"):
+def test_an_error_of_a_leaf_that_another_worker_repeats_names_workers_step_and_leaves():
+    faults = [Fault("raise", 1, 0), Fault("raise", 0, 0), Fault("raise", 0, 0, seconds=2)]
+    loop, exchange = toy_loop(toy_spec(), toy_dataset(), workers=2, faults=faults)
+    what = r"worker [01] failed in step 0 on leaves (0 to 1|2 to 3) \(and so did worker [01]\):\n.*ZeroDivisionError"
+    with pytest.raises(LeafError, match=what):
         loop.step()
+    assert exchange.fired.total() == 3
+
+
+def test_an_error_that_no_other_worker_repeats_costs_the_worker_but_no_bit():
+    undisturbed, _ = trained_bytes(toy_spec(), toy_dataset(), workers=3)
+    disturbed, exchange = trained_bytes(toy_spec(), toy_dataset(), workers=3, faults=[Fault("raise", 1, 2)])
+    assert disturbed == undisturbed
+    assert list(exchange.workers) == [0, 2]
 
 
 def test_an_interrupt_keeps_the_state_between_steps():

@@ -1,5 +1,7 @@
 import json
 import math
+import os
+import weakref
 from contextlib import contextmanager
 
 import numpy as np
@@ -61,14 +63,47 @@ def test_metrics_come_back_and_a_resume_drops_what_will_be_computed_again(tmp_pa
         assert folder.read_metrics() == ([], [])
 
 
-def test_a_line_cut_off_by_a_crash_does_not_stop_a_resume(tmp_path):
+@pytest.mark.parametrize("cut", [b'{"step": 1, "epo', b'{"step": 1, "epoch": 0}', b'{"step": 1, "reason": "\xc3'])
+def test_a_line_cut_off_by_a_crash_does_not_stop_a_resume(tmp_path, cut):
     folder = RunFolder(tmp_path)
     with opened(folder):
         folder.append(step_record(0))
-    with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 1, "epo')
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(cut)
     with opened(folder, at(2, epochs=0)):
         assert [record.step for record in folder.read_metrics()[0]] == [0]
+
+
+def test_a_disk_that_was_full_for_a_while_leaves_no_line_twice(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path)
+    write, written = os.write, []
+
+    def full_for_a_while(handle, text):
+        written.append(text)
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        return write(handle, text[:7] if len(written) == 1 else text)
+
+    with opened(folder):
+        folder.append(step_record(0))
+        with monkeypatch.context() as patch:
+            patch.setattr("os.write", full_for_a_while)
+            with pytest.raises(OSError, match="No space left"):
+                folder.flush()
+            folder.append(step_record(1))
+            folder.flush()
+        assert folder.read_metrics() == ([step_record(0), step_record(1)], [])
+
+
+def test_lines_are_kept_until_they_are_flushed(tmp_path):
+    """Nothing reaches the file by itself, past the check whose folder it is."""
+    folder = RunFolder(tmp_path)
+    with opened(folder):
+        for step in range(1000):
+            folder.append(step_record(step))
+        assert (tmp_path / "metrics.jsonl").read_bytes() == b""
+        folder.flush()
+        assert len((tmp_path / "metrics.jsonl").read_bytes().splitlines()) == 1000
 
 
 def test_numbers_that_json_lacks_become_null_and_come_back_as_nan(tmp_path):
@@ -82,13 +117,28 @@ def test_numbers_that_json_lacks_become_null_and_come_back_as_nan(tmp_path):
 def test_a_fresh_run_removes_what_an_earlier_one_left(tmp_path):
     folder = RunFolder(tmp_path)
     folder.checkpoints.mkdir()
-    for name in ("summary.json", "report.html", "parameters.safetensors", "checkpoints/step-000000001.safetensors"):
+    old = ["summary.json", "report.html", "parameters.safetensors", ".summary.json.0123abcd", ".metrics.jsonl.0123abcd"]
+    old += [
+        f"checkpoints/{name}" for name in ("step-000000001.safetensors", "step-000000001.json", "step-000000002.json")
+    ]
+    for name in (*old, "checkpoints/.step-000000002.json.0123abcd"):
         (tmp_path / name).write_text("old")
     (tmp_path / "notes.txt").write_text("mine")
     with opened(folder):
         pass
     left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
-    assert left == ["job.toml", "metrics.jsonl", "notes.txt"]
+    assert left == ["incarnation", "job.toml", "metrics.jsonl", "notes.txt"]
+
+
+def test_a_folder_that_records_does_not_keep_the_state_from_which_it_goes_on(tmp_path):
+    """It is of the size of the model."""
+    folder, state = RunFolder(tmp_path), at(4, epochs=1)
+    theta = weakref.ref(state.theta)
+    with folder.lock():
+        recording = folder.record(toy_spec(), resumed=state)
+        with recording:
+            del state
+            assert theta() is None
 
 
 def test_two_runs_cannot_write_to_one_folder(tmp_path):
@@ -121,7 +171,7 @@ def test_an_unfinished_run_is_told_from_a_finished_one(tmp_path, summary, checkp
     folder = RunFolder(tmp_path)
     folder.checkpoints.mkdir()
     if checkpoint:
-        (folder.checkpoints / "step-000000001.safetensors").write_text("")
+        (folder.checkpoints / "step-000000001.json").write_text("")
     if summary:
         (tmp_path / "summary.json").write_text(summary)
     assert folder.unfinished == unfinished

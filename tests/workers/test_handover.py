@@ -4,6 +4,7 @@ import fcntl
 import os
 import socket
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -30,7 +31,7 @@ def come(address, message):
 
 
 def test_a_worker_gets_the_memory_and_the_number(memory):
-    with Listener(2) as listener:
+    with closing(Listener(2)) as listener:
         arrived = []
         worker = threading.Thread(target=lambda: arrived.append(connect(listener.address, 1, len(memory))))
         worker.start()
@@ -62,7 +63,7 @@ def test_a_worker_gets_the_memory_and_the_number(memory):
     ids=["another token", "a number that is not expected", "no number", "no token"],
 )
 def test_anybody_else_is_hung_up_on(hello, memory):
-    with Listener(1) as listener:
+    with closing(Listener(1)) as listener:
         stranger = come(listener.address, hello(listener.address.token))
         assert listener.accept({1}, memory, 0) is None
         message, descriptors, _, _ = socket.recv_fds(stranger, 100, 2)
@@ -71,7 +72,7 @@ def test_anybody_else_is_hung_up_on(hello, memory):
 
 
 def test_whoever_hangs_up_before_it_says_anything_is_forgotten(memory):
-    with Listener(1) as listener:
+    with closing(Listener(1)) as listener:
         stranger = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         stranger.connect(listener.address.name)
         stranger.close()
@@ -80,7 +81,7 @@ def test_whoever_hangs_up_before_it_says_anything_is_forgotten(memory):
 
 
 def test_a_worker_that_is_not_let_in_says_so():
-    with Listener(1) as listener:
+    with closing(Listener(1)) as listener:
         wrong = Address(listener.address.name, bytes(32))
         failures = []
 

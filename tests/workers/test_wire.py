@@ -78,7 +78,7 @@ def answer(request, shards, draw):
         return np.array([draw() for _ in range(int(np.prod(shape)))], np.float64).reshape(shape)
 
     if isinstance(request, EvaluationRequest):
-        return Evaluations(request, array(units), array(units))
+        return Evaluations(request, 7, array(units), array(units))
     if isinstance(request, UpdateRequest):
         nodes = above([node for node, _ in request.holders], shards)
         return Updates(

@@ -1,0 +1,54 @@
+"""Checkpoints written beside the steps: the step loop waits for a copy in memory, and not for the disk."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from shardsgd.coordinator.loop import TrainState
+
+
+class CheckpointWriter:
+    """Writes one state at a time, in a thread that lives as long as that takes."""
+
+    def __init__(self, write: Callable[[TrainState], object]) -> None:
+        self._write = write
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def is_idle(self) -> bool:
+        """Whether the next state may be written.
+
+        Raises:
+            BaseException: what the last write raised, once, in the thread that asks.
+        """
+        if self._thread is not None and self._thread.is_alive():
+            return False
+        self.wait()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return True
+
+    def start(self, state: TrainState) -> None:
+        """Copies a state, whose memory the steps to come write over, and begins to write the copy. Only while it is idle."""
+        assert self._thread is None, "one at a time"
+        slots = tuple(slot.copy() for slot in state.optimizer_state)
+        copy = replace(state, theta=state.theta.copy(), optimizer_state=slots)
+        thread = threading.Thread(target=self._run, args=(copy,), name="checkpoint")
+        thread.start()
+        self._thread = thread
+
+    def wait(self) -> None:
+        """Returns once nothing is being written; an error is kept for `is_idle`."""
+        if self._thread is not None:
+            self._thread.join()
+            # A thread that has ended has let go of its arguments, and with them of the copy.
+            self._thread = None
+
+    def _run(self, copy: TrainState) -> None:
+        try:
+            self._write(copy)
+        except BaseException as error:  # noqa: BLE001  (raised again in the thread that asks)
+            self._error = error
