@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shardsgd.workers.exchange import Gradients, WorkerId
+from shardsgd.workers.exchange import Gradients
 
 # ‖sum‖² of a node may grow so much from one step to the next before it is looked at twice: a hundredfold gradient.
 _SUDDEN = 1e4
@@ -26,6 +26,18 @@ def largest_norm(gradients: Gradients) -> float:
     # max() passes over a NaN that is not the first; a sum does not.
     total = sum(gradients.norms.values()) + sum(gradients.losses.tolist())
     return largest if math.isfinite(total) else math.nan
+
+
+def still_usual(largest: float | None, usual: float | None) -> float | None:
+    """What is usual after a step: its largest norm, but no less than a sixteenth of before: a step of few rows tells little.
+
+    Args:
+        largest: of the step; None if all of it was in doubt.
+        usual: before it.
+    """
+    if largest is None or usual is None:
+        return usual if largest is None else largest
+    return max(largest, usual / 16)
 
 
 def plausible(largest: float, usual: float | None) -> bool:
@@ -49,11 +61,11 @@ class Verdict:
 
     Attributes:
         accepted: whether the newest can be used; another is needed otherwise.
-        distrusted: workers whose answers were not confirmed.
+        refuted: the answers that it contradicts.
     """
 
     accepted: bool
-    distrusted: tuple[WorkerId, ...]
+    refuted: tuple[Gradients, ...] = ()
 
 
 def judge(answers: Sequence[Gradients], *, believed: bool) -> Verdict:
@@ -68,9 +80,9 @@ def judge(answers: Sequence[Gradients], *, believed: bool) -> Verdict:
     agree = [answer.worker for answer, digest in zip(answers, digests, strict=True) if digest == digests[-1]]
     # A worker confirms itself only where there is nobody else.
     if not believed and (len(agree) == 1 if len(workers) == 1 else len(set(agree)) == 1):
-        return Verdict(accepted=False, distrusted=())
-    against = {answer.worker for answer, digest in zip(answers, digests, strict=True) if digest != digests[-1]}
-    return Verdict(accepted=True, distrusted=tuple(sorted(against)))
+        return Verdict(accepted=False)
+    refuted = [answer for answer, digest in zip(answers, digests, strict=True) if digest != digests[-1]]
+    return Verdict(accepted=True, refuted=tuple(refuted))
 
 
 def _digest(gradients: Gradients) -> bytes:

@@ -13,6 +13,7 @@ from shardsgd.coordinator.staffing import (
     Limits,
     Roster,
     Start,
+    forgiven,
     going,
     gone,
     joined,
@@ -106,6 +107,10 @@ class Members:
             self._change(gone(self._roster, worker))
             self.answered.discard(worker)
 
+    def forgive(self, pause: float) -> None:
+        """Takes no account of a pause of this process itself, in seconds."""
+        self._change(forgiven(self._roster, pause))
+
     def joined(self, event: WorkerJoined) -> None:
         """A worker can be asked from now on."""
         self._change(joined(self._roster, event.worker, self._clock(), self._limits))
@@ -132,12 +137,12 @@ class Members:
         self.note("start failed" if starting else "lost", worker, reason or event.reason)
 
     def kill(self, worker: WorkerId, reason: str) -> bool:
-        """Ends a worker that hangs or is not to be trusted; that it is lost will be received. False if it is being killed."""
-        if worker in self._reasons:
+        """Ends a worker that hangs or is not to be trusted; that it is lost will be received. False if it is dying already."""
+        roster = self._roster
+        if worker in self._reasons or worker not in roster.members | roster.going | roster.starting.keys():
             return False
         self._reasons[worker] = reason
-        if worker in self._roster.members:
-            self._change(going(self._roster, worker, self._clock(), self._limits))
+        self._change(going(roster, worker, self._clock(), self._limits))
         self._exchange.kill(worker)
         return True
 

@@ -25,6 +25,9 @@ _MOST_FAILURES = 3
 class OpenRound:
     """Answers to the units of one round.
 
+    No worker may compute a part of what it has answered, together with something else: its sum would be written over one that
+    counts. So units whose answer is in doubt are asked for as the same range, and once a part of them is answered no more.
+
     Args:
         units: how many there are.
         usual: the largest ‖sum‖² of the step before; None if there was none.
@@ -46,6 +49,8 @@ class OpenRound:
         self._done: set[int] = set()
         self._held: dict[Range, list[Gradients]] = {}
         self._failed: dict[Range, list[RequestFailed]] = {}
+        # By identity, as another worker may take a dead one's number.
+        self._of_the_dead: set[int] = set()
 
     @property
     def complete(self) -> bool:
@@ -88,6 +93,12 @@ class OpenRound:
         self._accept(units, reply)
         return True
 
+    def mourn(self, worker: WorkerId) -> None:
+        """Takes the loss of a worker: whoever takes its number has not given its answers."""
+        answers = [answer for answers in self._held.values() for answer in answers if answer.worker == worker]
+        failures = [event for events in self._failed.values() for event in events if event.worker == worker]
+        self._of_the_dead.update(map(id, [*answers, *failures]))
+
     def fail(self, event: RequestFailed) -> None:
         """Takes a failure.
 
@@ -109,8 +120,8 @@ class OpenRound:
         answers = self._held.setdefault(units, [])
         answers.append(reply)
         verdict = judge(answers, believed=believed)
-        for worker in verdict.distrusted:
-            self.distrusted.append((worker, f"its answer for {_named(reply.request)} was not confirmed"))
+        for answer in verdict.refuted:
+            self._distrust(answer, f"its answer for {_named(reply.request)} was not confirmed")
         if not verdict.accepted and len(answers) >= MOST_ANSWERS:
             by = ", ".join(str(answer.worker) for answer in answers)
             raise JobError(
@@ -118,13 +129,17 @@ class OpenRound:
             )
         return verdict.accepted
 
+    def _distrust(self, event: Gradients | RequestFailed, reason: str) -> None:
+        if id(event) not in self._of_the_dead and all(event.worker != worker for worker, _ in self.distrusted):
+            self.distrusted.append((event.worker, reason))
+
     def _accept(self, units: Range, reply: Reply) -> None:
         self.replies.append(reply)
         self._done.update(range(*units))
         if not self._held and not self._failed:
             return
         for event in self._failed.get(units, ()):
-            self.distrusted.append((event.worker, f"it failed where worker {reply.worker} did not: {event.error}"))
+            self._distrust(event, f"it failed where worker {reply.worker} did not: {event.error}")
         # What overlaps and is not done is nobody's any more, and will be planned afresh.
         for waiting in (self._held, self._failed):
             for other in [other for other in waiting if other[0] < units[1] and units[0] < other[1]]:

@@ -150,6 +150,9 @@ def decide(now: float, members: Collection[WorkerId], state: RoundState, patienc
         decisions += [Ask(worker, *units, reason, repeats) for worker, ranges in shares.items() for units in ranges]
         busy |= shares.keys()
     for again in state.again:
+        # Not beside parts of it that others are at, or have been asked for just now: see `OpenRound`.
+        if any(asked.start < again.stop and again.start < asked.stop for asked in awaited):
+            continue
         worker = _somebody_else(again, able, busy)
         decisions.append(Ask(worker, again.start, again.stop, f"worker {again.by[-1]} has to be checked", repeats=True))
         busy.add(worker)
@@ -176,7 +179,7 @@ def _duplicates(
 
 
 def _somebody_else(again: Again, able: Sequence[WorkerId], busy: Collection[WorkerId]) -> WorkerId:
-    return min(able, key=lambda worker: (worker in again.by, worker in busy, worker))
+    return min(able, key=lambda worker: (again.by.count(worker), worker in busy, worker))
 
 
 def _hangs(asked: Asked, state: RoundState, patience: Patience) -> float:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from shardsgd.coordinator.doubts import still_usual
 from shardsgd.coordinator.members import Members
 from shardsgd.coordinator.open_round import OpenRound
 from shardsgd.coordinator.plan import Ask, Asked, Decision, Patience, RoundState, decide, plan
@@ -100,6 +101,7 @@ class Rounds:
         # What each worker has not answered yet, of this round and of older ones: when it was asked, and `Asked.queue`.
         self._asked: dict[WorkerId, dict[Request, tuple[float, int]]] = {}
         self._have_evaluated: set[WorkerId] = set()
+        self._paused_s = 0.0
         self._unit_seconds: dict[type[Request], deque[float]] = {}
 
     def run(self, units: int, request: MakeRequest, *, repeatable: bool = True) -> Sequence[Reply]:
@@ -124,27 +126,26 @@ class Rounds:
             self._await_members()
         opened = OpenRound(units, self._usual, self._verify)
         current = _Current(opened, request, repeatable, self._plan_version + 1)
-        started = self._clock()
+        started, paused_s = self._clock(), self._paused_s
         longest = self._dispatch(current, started)
         while not opened.complete:
             if self._interrupted():
                 raise InterruptedJobError("interrupted")
-            before = self._clock()
-            events = self._exchange.receive(_POLL_S)
+            events = self._receive()
             # All of them, whatever the first ones say.
             quiet = [self._take(event, current) for event in events]
             if not events or not all(quiet):
-                self._see_to(current, before, idle=not events)
+                self._see_to(current)
         ended = self._clock()
         if isinstance(sample, GradientRequest):
-            self._usual = opened.largest
+            self._usual = still_usual(opened.largest, self._usual)
             self.leaves += units
             self.repeated += current.repeated
-        if current.troubled_at is None:
+        if current.troubled_at is not None:
+            self.members.note("recovered", None, "", current.repeated, ended - current.troubled_at)
+        elif self._paused_s == paused_s:
             recent = self._unit_seconds.setdefault(type(sample), deque(maxlen=_REMEMBERED))
             recent.append((ended - started) / longest)
-        else:
-            self.members.note("recovered", None, "", current.repeated, ended - current.troubled_at)
         return opened.replies
 
     def _dispatch(self, current: _Current, now: float) -> int:
@@ -154,7 +155,15 @@ class Rounds:
         else:
             shares = plan([(0, current.opened.units)], self.members.able)
             self._perform([Ask(worker, *units) for worker, ranges in shares.items() for units in ranges], current, now)
-        return max((queue for requests in self._asked.values() for _, queue in requests.values()), default=1)
+        return max(
+            (
+                queue
+                for requests in self._asked.values()
+                for request, (_, queue) in requests.items()
+                if request.plan_version >= current.first_version
+            ),
+            default=1,
+        )
 
     def _await_members(self) -> None:
         """Lets workers come and go; waits until there are enough of them."""
@@ -162,20 +171,35 @@ class Rounds:
         while not self.members.enough:
             if self._interrupted():
                 raise InterruptedJobError("interrupted")
-            for event in self._exchange.receive(_POLL_S):
+            for event in self._receive():
                 self._take(event, None)
             self.members.tend(self._busy)
+
+    def _receive(self) -> Sequence[Event]:
+        """What arrived; a pause of this process itself is not held against anybody."""
+        before = self._clock()
+        events = self._exchange.receive(_POLL_S)
+        pause = self._clock() - before
+        if pause > _POLL_S + _STOPPED_S:
+            self._paused_s += pause
+            self.members.forgive(pause)
+            for requests in self._asked.values():
+                for request, (at, queue) in requests.items():
+                    requests[request] = (at + pause, queue)
+        return events
 
     def _take(self, event: Event, current: _Current | None) -> bool:
         """Enters an event; False if it calls for a decision."""
         match event:
             case WorkerJoined():
+                self._have_evaluated.discard(event.worker)
                 self.members.joined(event)
             case WorkerLeaving():
                 self.members.leaving(event)
             case WorkerLost():
                 self._asked.pop(event.worker, None)
-                self._have_evaluated.discard(event.worker)
+                if current:
+                    current.opened.mourn(event.worker)
                 self.members.lost(event)
             case RequestFailed():
                 if opened := self._strike(event.worker, event.request, current):
@@ -195,18 +219,17 @@ class Rounds:
         was_asked = self._asked.get(worker, {}).pop(request, None) is not None
         return current.opened if was_asked and current and request.plan_version >= current.first_version else None
 
-    def _see_to(self, current: _Current, before: float, *, idle: bool) -> None:
+    def _see_to(self, current: _Current) -> None:
         """Decides what is to be done about whatever is not as it should be."""
-        now = self._clock()
-        if idle and now - before > _POLL_S + _STOPPED_S:
-            self._forgive(now - before)
         for worker, reason in current.opened.distrusted:
-            self.members.kill(worker, reason)
+            # It may have died in the meantime, and another be starting under its number.
+            if worker in self.members.able:
+                self.members.kill(worker, reason)
         current.opened.distrusted.clear()
         if self.members.restless:
             self.members.tend(self._busy)
         if not current.opened.complete:
-            self._look(current, now)
+            self._look(current, self._clock())
 
     def _look(self, current: _Current, now: float) -> None:
         """Has the plan decide, and does what it says."""
@@ -253,12 +276,6 @@ class Rounds:
                 current.troubled_at = current.troubled_at or now
                 current.repeated += decision.stop - decision.start
             self._exchange.send(decision.worker, request)
-
-    def _forgive(self, pause: float) -> None:
-        """Gives workers the time back in which this process itself did not run."""
-        for requests in self._asked.values():
-            for request, (at, queue) in requests.items():
-                requests[request] = (at + pause, queue)
 
     @property
     def _busy(self) -> frozenset[WorkerId]:

@@ -169,6 +169,16 @@ def lost(roster: Roster, worker: WorkerId, now: float, limits: Limits, *, answer
     return _short(after, now, limits)
 
 
+def forgiven(roster: Roster, pause: float) -> Roster:
+    """After a pause of this process itself, which is held against nobody."""
+    return replace(
+        roster,
+        starting={worker: since + pause for worker, since in roster.starting.items()},
+        retry_at=roster.retry_at + pause,
+        short_since=None if roster.short_since is None else roster.short_since + pause,
+    )
+
+
 def _short(roster: Roster, now: float, limits: Limits) -> Roster:
     if len(roster.members) >= limits.least:
         return replace(roster, short_since=None)

@@ -42,6 +42,9 @@ from shardsgd.workers.ray_runtime import ray_runtime
 from shardsgd.workers.shared_memory import check_memory
 from shardsgd.workers.shared_memory_exchange import SharedMemoryExchange
 
+# A worker that takes so much longer to start than the first ones did will not.
+_START_FACTOR, _LEAST_START_S = 5, 10.0
+
 
 def make_problem(spec: JobSpec, dataset: Dataset) -> Problem:
     """A resolved spec's mathematics for a dataset."""
@@ -150,6 +153,7 @@ def _run_in(
     store_bytes = _object_store_bytes(dataset, problem, most)
     environment = stack.enter_context(ray_runtime(cpus=most, object_store_bytes=store_bytes))
     validation = dataset.validation or (dataset.shards[0][0][:0], dataset.shards[0][1][:0])
+    begun = time.monotonic()
     pool = WorkerPool(
         problem,
         dataset.shards,
@@ -170,6 +174,7 @@ def _run_in(
         most=most,
         wait_seconds=spec.workers.wait_seconds,
         losses=spec.workers.max_losses,
+        start_seconds=max(_LEAST_START_S, _START_FACTOR * (time.monotonic() - begun)),
     )
     members = Members(
         exchange,

@@ -89,7 +89,7 @@ def test_judgements(kinds, believed, accepted, distrusted):
     answers = [answer(worker, **kind) for worker, kind in enumerate(kinds)]
     verdict = judge(answers, believed=believed)
     assert verdict.accepted is accepted
-    assert verdict.distrusted == tuple(distrusted)
+    assert {answer.worker for answer in verdict.refuted} == set(distrusted)
 
 
 def test_a_lone_worker_confirms_itself():
@@ -99,7 +99,7 @@ def test_a_lone_worker_confirms_itself():
 def test_a_worker_does_not_outvote_another_by_answering_twice():
     verdict = judge([answer(0, **LEAP), answer(1, **GOOD), answer(0, **LEAP)], believed=False)
     assert not verdict.accepted
-    assert verdict.distrusted == ()
+    assert verdict.refuted == ()
 
 
 def test_a_worker_that_corrects_itself_is_confirmed_by_the_other():

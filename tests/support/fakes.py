@@ -88,7 +88,8 @@ class Fault:
 
     "kill": dies instead of answering; "die after": right after it has answered; "raise": its computation fails; "hang": never
     answers, and must be killed; "slow": answers after `seconds`; "nan", "corrupt": a gradient that no other worker confirms;
-    "notice": answers, and says that it has to leave; "start": the next replacement dies while it starts.
+    "notice": answers, and says that it has to leave; "start": the next replacement dies while it starts. What comes of "raise",
+    "nan" and "corrupt" comes `late_by` seconds late.
     """
 
     kind: Literal[
@@ -108,6 +109,7 @@ class Fault:
     step: int
     during: type[Request] = GradientRequest
     seconds: float = 1.0
+    late_by: float = 0.0
 
 
 @dataclass
@@ -152,8 +154,8 @@ class InProcessExchange:
         self.computer = self.computer or LeafComputer(self.problem, ArrayRows(self.dataset))
         # (whose, what, which state was published)
         self.queue: list[tuple[int, Request, int]] = []
-        # (when it arrives, whose, what); a request with its state is computed then
-        self.arriving: list[tuple[float, int, Event | tuple[Request, int]]] = []
+        # (when it arrives, whose, what); what a fault makes of a request with its state is computed then
+        self.arriving: list[tuple[float, int, Event | tuple[Fault, Request, int]]] = []
         self.published = 0
         self.receives = 0
         self.late: list[Event] = []
@@ -187,6 +189,11 @@ class InProcessExchange:
         elif any(whose == worker for _, whose, _ in self.arriving):
             self.arriving = [each for each in self.arriving if each[1] != worker]
             self.arriving.append((self.time.now, -1, WorkerLost(worker, "killed before it was ready")))
+
+    def perish(self, worker: int) -> None:
+        """A worker dies, whatever it was doing."""
+        self._die(worker)
+        self.arriving.append((self.time.now, -1, WorkerLost(worker, "it perished")))
 
     def dismiss(self, worker: int) -> None:
         assert not self._busy(worker), "it has answered all it was asked"
@@ -225,7 +232,7 @@ class InProcessExchange:
         due = [each for each in self.arriving if each[0] <= self.time.now]
         self.arriving = [each for each in self.arriving if each[0] > self.time.now]
         self.alive = sorted([*self.alive, *(worker for _, worker, event in due if isinstance(event, WorkerJoined))])
-        return [self._compute(worker, *event) if isinstance(event, tuple) else event for _, worker, event in due]
+        return [each for *_, event in due for each in (self._outcome(*event) if isinstance(event, tuple) else [event])]
 
     def _die(self, worker: int) -> None:
         self.alive.remove(worker)
@@ -248,21 +255,24 @@ class InProcessExchange:
         return [self._compute(worker, request, number)]
 
     def _happen(self, fault: Fault, request: Request, number: int) -> list[Event]:
+        seconds = fault.seconds if fault.kind == "slow" else fault.late_by
+        if seconds or fault.kind in ("kill", "hang"):
+            self._leave_half_written(fault.worker, request, number)
+        if fault.kind == "kill":
+            self._die(fault.worker)
+            return [WorkerLost(fault.worker, "killed")]
+        if fault.kind == "hang":
+            self.hung.add(fault.worker)
+            return []
+        if seconds:
+            self.arriving.append((self.time.now + seconds, fault.worker, (fault, request, number)))
+            return []
+        return self._outcome(fault, request, number)
+
+    def _outcome(self, fault: Fault, request: Request, number: int) -> list[Event]:
         worker = fault.worker
-        if fault.kind in ("kill", "hang", "slow"):
-            self._leave_half_written(worker, request, number)
-        match fault.kind:
-            case "kill":
-                self._die(worker)
-                return [WorkerLost(worker, "killed")]
-            case "hang":
-                self.hung.add(worker)
-                return []
-            case "raise":
-                return [RequestFailed(worker, request, "Traceback: ZeroDivisionError")]
-            case "slow":
-                self.arriving.append((self.time.now + fault.seconds, worker, (request, number)))
-                return []
+        if fault.kind == "raise":
+            return [RequestFailed(worker, request, "Traceback: ZeroDivisionError")]
         reply = self._compute(worker, request, number)
         match fault.kind:
             case "die after":
