@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,12 +11,17 @@ from shardsgd.coordinator.loop import TrainState
 
 
 class CheckpointWriter:
-    """Writes one state at a time, in a thread that lives as long as that takes."""
+    """Writes one state at a time, in a thread that lives as long as that takes.
+
+    Attributes:
+        seconds: what the last one took to be copied and written; 0 before the first is.
+    """
 
     def __init__(self, write: Callable[[TrainState], object]) -> None:
         self._write = write
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        self.seconds = 0.0
 
     def is_idle(self) -> bool:
         """Whether the next state may be written.
@@ -34,9 +40,10 @@ class CheckpointWriter:
     def start(self, state: TrainState) -> None:
         """Copies a state, whose memory the steps to come write over, and begins to write the copy. Only while it is idle."""
         assert self._thread is None, "one at a time"
+        begun = time.monotonic()
         slots = tuple(slot.copy() for slot in state.optimizer_state)
         copy = replace(state, theta=state.theta.copy(), optimizer_state=slots)
-        thread = threading.Thread(target=self._run, args=(copy,), name="checkpoint")
+        thread = threading.Thread(target=self._run, args=(copy, begun), name="checkpoint")
         thread.start()
         self._thread = thread
 
@@ -47,8 +54,9 @@ class CheckpointWriter:
             # A thread that has ended has let go of its arguments, and with them of the copy.
             self._thread = None
 
-    def _run(self, copy: TrainState) -> None:
+    def _run(self, copy: TrainState, begun: float) -> None:
         try:
             self._write(copy)
+            self.seconds = time.monotonic() - begun
         except BaseException as error:  # noqa: BLE001  (raised again in the thread that asks)
             self._error = error

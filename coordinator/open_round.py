@@ -139,7 +139,7 @@ class OpenRound:
         if not self._held and not self._failed:
             return
         for event in self._failed.get(units, ()):
-            self._distrust(event, f"it failed where worker {reply.worker} did not: {event.error}")
+            self._distrust(event, f"it failed in what did not fail when it was repeated: {event.error}")
         # What overlaps and is not done is nobody's any more, and will be planned afresh.
         for waiting in (self._held, self._failed):
             for other in [other for other in waiting if other[0] < units[1] and units[0] < other[1]]:

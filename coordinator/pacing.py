@@ -37,3 +37,14 @@ class Pacer:
             self._start = (fraction, seconds)
         done, elapsed = fraction - self._start[0], seconds - self._start[1]
         return elapsed / done * (1 - fraction) if done > 0 else None
+
+
+def checkpoint_interval(every: float, write: float, step: float) -> float:
+    """Seconds from one checkpoint to the next, so that no kill costs more than `every`, also one just before the next is there.
+
+    Args:
+        every: `checkpoint.every_seconds`.
+        write: what the last checkpoint took to be copied and written, in seconds.
+        step: what the last step took: so much later than due a checkpoint may begin, and so much a kill costs besides.
+    """
+    return max(every / 2, every - 2 * (write + step))

@@ -75,7 +75,7 @@ class RoundState:
         units: how many there are: leaves of a step, blocks of its update, or chunks of an evaluation.
         done: units that have been answered, also those whose answer is in doubt.
         asked: requests under way.
-        again: units to be computed again, and not under way.
+        again: units to be computed again.
         unit_seconds: what a unit usually takes; None while that is not known.
         repeatable: whether two workers may compute the same unit at a time. Not where both would write to the same memory.
         begins: whether nothing of this round has been asked yet.

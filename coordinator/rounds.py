@@ -248,12 +248,11 @@ class Rounds:
             for worker, requests in self._asked.items()
             for request, (at, queue) in requests.items()
         ]
-        under_way = {(each.start, each.stop) for each in asked if each.current}
         state = RoundState(
             units=opened.units,
             done=opened.answered,
             asked=asked,
-            again=[again for again in opened.again() if (again.start, again.stop) not in under_way],
+            again=opened.again(),
             unit_seconds=statistics.median(recent) if recent else None,
             repeatable=current.repeatable,
             begins=self._plan_version < current.first_version,

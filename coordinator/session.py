@@ -14,7 +14,7 @@ from shardsgd.coordinator.checkpoint import Job, Origin, save_checkpoint
 from shardsgd.coordinator.checkpoint_writer import CheckpointWriter
 from shardsgd.coordinator.loop import StepLoop, TrainState
 from shardsgd.coordinator.outputs import RunFolder
-from shardsgd.coordinator.pacing import Pacer
+from shardsgd.coordinator.pacing import Pacer, checkpoint_interval
 from shardsgd.coordinator.records import GradientNoise, Observer, Summary, VariancePoint, incident_text
 from shardsgd.coordinator.rounds import Rounds
 from shardsgd.coordinator.stop import stop_reason
@@ -64,7 +64,7 @@ class Session:
         self._job = Job(spec, problem.layout, origin)
         self._writer = CheckpointWriter(self._save)
         self._observer = observer
-        self._saved_at = self._flushed_at = time.monotonic()
+        self._saved_at = self._flushed_at = self._looked_at = time.monotonic()
 
     def run(self) -> Outcome:
         """Steps until a stop rule holds, the user interrupts or the job fails; leaves a checkpoint, parameters and a summary.
@@ -154,10 +154,14 @@ class Session:
             self._folder.flush()
             self._flushed_at = now
         # Asked at every step: an error of the last write should not wait until the next one is due.
-        if self._writer.is_idle() and now - self._saved_at >= self._spec.checkpoint.every_seconds:
+        if self._writer.is_idle() and now - self._saved_at >= self._interval(now):
             self._folder.flush()
-            self._writer.start(self._loop.state)
             self._saved_at = time.monotonic()
+            self._writer.start(self._loop.state)
+        self._looked_at = now
+
+    def _interval(self, now: float) -> float:
+        return checkpoint_interval(self._spec.checkpoint.every_seconds, self._writer.seconds, now - self._looked_at)
 
     def _save(self, state: TrainState) -> None:
         """Writes a checkpoint, its metrics having been flushed."""

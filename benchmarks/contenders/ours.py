@@ -16,6 +16,7 @@ from statistics import median
 import shardsgd
 from benchmarks.memory import memory
 from benchmarks.orders import Orders
+from shardsgd.coordinator.control import Control
 from shardsgd.coordinator.records import Pace, Silent, StepRecord
 
 _WARM_UP_STEPS = 10
@@ -72,7 +73,7 @@ def main() -> None:
     observer = Ordered(orders, orders.parameters["steps"])
     out = orders.folder / "run"
     with suppress(shardsgd.InterruptedJobError):
-        shardsgd.train(spec, out=out, observer=observer, interrupted=lambda: observer.ended)
+        shardsgd.train(spec, out=out, observer=observer, control=Control(lambda: observer.ended))
     orders.finish(medians(out / "metrics.jsonl") | {"peak_bytes": memory(os.getpid()).peak})
 
 

@@ -12,6 +12,7 @@ from fakes import toy_dataset, toy_loop, toy_spec
 from shardsgd.coordinator import session
 from shardsgd.coordinator.checkpoint import save_checkpoint
 from shardsgd.coordinator.outputs import RunFolder
+from shardsgd.coordinator.pacing import checkpoint_interval
 from shardsgd.coordinator.records import Silent
 from shardsgd.coordinator.resume import check_same_job, resumed_state
 from shardsgd.coordinator.session import Session
@@ -222,3 +223,9 @@ def test_as_many_checkpoints_are_kept_as_the_spec_says(tmp_path):
         spec = toy_spec(stop={"steps": steps}, checkpoint={"keep": 3})
         run(tmp_path, spec, resume=steps > 1)
     assert manifests(tmp_path) == [3, 4, 5]
+
+
+def test_checkpoints_come_early_enough_to_be_there_when_the_next_is_due():
+    assert checkpoint_interval(30.0, write=0.0, step=0.0) == 30.0
+    assert checkpoint_interval(30.0, write=1.0, step=0.5) == 27.0
+    assert checkpoint_interval(1.0, write=1.0, step=0.5) == 0.5, "half of the time is for steps"
