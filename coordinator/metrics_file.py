@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from shardsgd.coordinator.files import Guard, write_atomically
 from shardsgd.coordinator.loop import TrainState
@@ -17,6 +17,14 @@ from shardsgd.coordinator.records import Incident, StepRecord, ValidationRecord,
 
 _STEP_FIELDS = tuple(field.name for field in fields(StepRecord))
 _INCIDENT_FIELDS = tuple(field.name for field in fields(Incident) if field.name != "step")
+
+
+class Metrics(NamedTuple):
+    """What the file says, each oldest first."""
+
+    steps: list[StepRecord]
+    validations: list[ValidationRecord]
+    incidents: list[Incident]
 
 
 class MetricsFile:
@@ -89,23 +97,23 @@ class MetricsFile:
         """Makes what was flushed durable. From any thread."""
         os.fsync(self._handle)
 
-    def read(self) -> tuple[list[StepRecord], list[ValidationRecord]]:
-        """All steps and validations, those of the run's earlier sessions included."""
+    def read(self) -> Metrics:
+        """All of it, the run's earlier sessions included."""
         self.flush()
-        steps, validations = [], []
+        read = Metrics([], [], [])
         with self._path.open(encoding="utf-8") as file:
             for line in file:
                 record = json.loads(line)
                 if "incident" in record:
-                    continue
-                if "validation" in record:
-                    validations.append(ValidationRecord(record["step"], record["epoch"], **record["validation"]))
-                elif "incident" not in record:
+                    read.incidents.append(Incident(record["step"], **record["incident"]))
+                elif "validation" in record:
+                    read.validations.append(ValidationRecord(record["step"], record["epoch"], **record["validation"]))
+                else:
                     known = {name: record.get(name) for name in _STEP_FIELDS}
                     # What JSON could not hold was not finite.
                     numbers = {name: math.nan for name in ("loss", "gradient_norm") if known[name] is None}
-                    steps.append(StepRecord(**known | numbers))
-        return steps, validations
+                    read.steps.append(StepRecord(**known | numbers))
+        return read
 
 
 def _kept(path: Path, state: TrainState) -> list[str]:

@@ -15,7 +15,7 @@ from shardsgd.coordinator.checkpoint import has_checkpoint, sweep_checkpoints
 from shardsgd.coordinator.fence import Fence, claim
 from shardsgd.coordinator.files import remove_temporary, write_atomically
 from shardsgd.coordinator.loop import TrainState
-from shardsgd.coordinator.metrics_file import MetricsFile
+from shardsgd.coordinator.metrics_file import Metrics, MetricsFile
 from shardsgd.coordinator.records import Incident, StepRecord, Summary, ValidationRecord, as_json
 from shardsgd.errors import InputError, ResumeError
 from shardsgd.spec import JobSpec
@@ -130,7 +130,7 @@ class RunFolder:
         """Makes what was flushed durable. From any thread."""
         self._open_metrics.sync()
 
-    def read_metrics(self) -> tuple[list[StepRecord], list[ValidationRecord]]:
+    def read_metrics(self) -> Metrics:
         """The records of metrics.jsonl, those of the run's earlier sessions included."""
         return self._open_metrics.read()
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from shardsgd.coordinator.charts import Chart
 from shardsgd.coordinator.files import Guard, write_atomically
 from shardsgd.coordinator.noise_charts import noise_charts
-from shardsgd.coordinator.records import StepRecord, Summary, ValidationRecord
+from shardsgd.coordinator.records import Incident, StepRecord, Summary, ValidationRecord
 from shardsgd.coordinator.report_figures import figures
+from shardsgd.coordinator.report_incidents import incidents_section
 from shardsgd.coordinator.report_style import STYLE
 from shardsgd.coordinator.report_time import time_section
 from shardsgd.coordinator.training_charts import training_charts
@@ -31,6 +32,7 @@ def write_report(
     steps: Sequence[StepRecord],
     validations: Sequence[ValidationRecord],
     steps_per_epoch: int,
+    incidents: Sequence[Incident] = (),
     guard: Guard = nullcontext,
 ) -> None:
     """Writes the report of a run, however it ended; the same run gives the same bytes.
@@ -42,16 +44,18 @@ def write_report(
         steps: what is known of its steps, oldest first; may be empty.
         validations: likewise.
         steps_per_epoch: steps of one pass over the training rows.
+        incidents: what happened to the workers, oldest first.
         guard: see `write_atomically`.
     """
     training = training_charts(spec, steps, validations, steps_per_epoch)
     noise = noise_charts(spec, steps, summary.gradient_noise.variance, steps_per_epoch)
-    time = time_section(steps)
+    time, happened = time_section(steps), incidents_section(incidents)
     sections = (
         _header(summary),
         _section("Training", figures(training, "There is nothing to draw: the run ended before its first step.")),
         _section("What the batch size bought", _noise(spec, summary, noise)),
         *([] if time is None else [_section("Where the time went", time)]),
+        *([] if happened is None else [_section("What happened to the workers", happened)]),
         _section("Final figures", _final_figures(spec, summary)),
         _section("Job spec", f'<pre tabindex="0"><code>{escape(spec_toml(spec))}</code></pre>'),
         '<p class="soft">Written by shardsgd. Every step is in metrics.jsonl, these figures in summary.json,'

@@ -201,15 +201,16 @@ def _run_in(
     # Imported here: matplotlib takes a third of a second, which nobody should wait for before the first step.
     from shardsgd.coordinator.report import write_report  # noqa: PLC0415
 
-    steps, validations = folder.read_metrics()
+    metrics = folder.read_metrics()
     try:
         write_report(
             folder.path / "report.html",
             spec=spec,
             summary=outcome.summary,
-            steps=steps,
-            validations=validations,
+            steps=metrics.steps,
+            validations=metrics.validations,
             steps_per_epoch=problem.sampling.steps_per_epoch,
+            incidents=metrics.incidents,
             guard=folder.guard,
         )
     except OSError as error:

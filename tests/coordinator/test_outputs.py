@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from shardsgd.coordinator.files import write_atomically
 from shardsgd.coordinator.loop import TrainState
 from shardsgd.coordinator.outputs import RunFolder
-from shardsgd.coordinator.records import GradientNoise, StepRecord, Summary, ValidationRecord, as_json
+from shardsgd.coordinator.records import GradientNoise, Incident, StepRecord, Summary, ValidationRecord, as_json
 from shardsgd.coordinator.stop import Progress
 from shardsgd.errors import InputError
 from shardsgd.model.statistics import NoiseHistory
@@ -50,17 +50,17 @@ def test_metrics_come_back_and_a_resume_drops_what_will_be_computed_again(tmp_pa
         folder.append(ValidationRecord(4, 1, 0.5, 0.9))
         folder.append(step_record(4))
     with opened(folder, at(4, epochs=1)):
-        steps, validations = folder.read_metrics()
+        steps, validations, _ = folder.read_metrics()
         assert [record.step for record in steps] == [0, 1, 2, 3]
         assert steps[0] == step_record(0)
         assert validations == [ValidationRecord(4, 1, 0.5, 0.9)]
     with opened(folder, at(4, epochs=0)):
-        steps, validations = folder.read_metrics()
+        steps, validations, _ = folder.read_metrics()
         assert ([record.step for record in steps], validations) == ([0, 1, 2, 3], []), "it will be evaluated again"
     with opened(folder, at(3, epochs=0)):
-        assert [record.step for record in folder.read_metrics()[0]] == [0, 1, 2]
+        assert [record.step for record in folder.read_metrics().steps] == [0, 1, 2]
     with opened(folder):
-        assert folder.read_metrics() == ([], [])
+        assert folder.read_metrics() == ([], [], [])
 
 
 @pytest.mark.parametrize("cut", [b'{"step": 1, "epo', b'{"step": 1, "epoch": 0}', b'{"step": 1, "reason": "\xc3'])
@@ -71,7 +71,7 @@ def test_a_line_cut_off_by_a_crash_does_not_stop_a_resume(tmp_path, cut):
     with (tmp_path / "metrics.jsonl").open("ab") as file:
         file.write(cut)
     with opened(folder, at(2, epochs=0)):
-        assert [record.step for record in folder.read_metrics()[0]] == [0]
+        assert [record.step for record in folder.read_metrics().steps] == [0]
 
 
 def test_a_disk_that_was_full_for_a_while_leaves_no_line_twice(tmp_path, monkeypatch):
@@ -92,7 +92,7 @@ def test_a_disk_that_was_full_for_a_while_leaves_no_line_twice(tmp_path, monkeyp
                 folder.flush()
             folder.append(step_record(1))
             folder.flush()
-        assert folder.read_metrics() == ([step_record(0), step_record(1)], [])
+        assert folder.read_metrics() == ([step_record(0), step_record(1)], [], [])
 
 
 def test_lines_are_kept_until_they_are_flushed(tmp_path):
@@ -110,7 +110,7 @@ def test_numbers_that_json_lacks_become_null_and_come_back_as_nan(tmp_path):
     folder = RunFolder(tmp_path)
     with opened(folder):
         folder.append(step_record(0, gradient_norm=math.inf))
-        assert math.isnan(folder.read_metrics()[0][0].gradient_norm)
+        assert math.isnan(folder.read_metrics().steps[0].gradient_norm)
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["gradient_norm"] is None
 
 
@@ -232,3 +232,12 @@ def test_parameters_and_summary_are_written_as_promised(tmp_path):
     promised += ["workers", "recoveries", "gradient_noise"]
     assert set(promised) <= set(written)
     assert written["train_loss"] is None
+
+
+def test_incidents_come_back_too(tmp_path):
+    folder = RunFolder(tmp_path)
+    incidents = [Incident(3, "lost", 1, "its connection closed"), Incident(3, "recovered", None, "", 4, 0.25)]
+    with opened(folder):
+        for incident in incidents:
+            folder.append(incident)
+        assert folder.read_metrics() == ([], [], incidents)

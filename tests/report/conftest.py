@@ -8,7 +8,7 @@ from shardsgd.coordinator.report import write_report
 
 @pytest.fixture
 def report(tmp_path):
-    def write(spec=None, ending=None, records=None, steps_per_epoch=6):
+    def write(spec=None, ending=None, records=None, steps_per_epoch=6, incidents=()):
         path = tmp_path / "report.html"
         steps, validations = records if records is not None else run(180)
         write_report(
@@ -18,6 +18,7 @@ def report(tmp_path):
             steps=steps,
             validations=validations,
             steps_per_epoch=steps_per_epoch,
+            incidents=incidents,
         )
         return Page(path.read_text(encoding="utf-8"))
 
