@@ -69,9 +69,11 @@ class OpenRound:
 
     def again(self) -> list[Again]:
         """What must be computed once more."""
-        doubtful = [Again(*units, tuple(answer.worker for answer in answers)) for units, answers in self._held.items()]
-        failed = [Again(*units, tuple(event.worker for event in events)) for units, events in self._failed.items()]
-        return doubtful + failed
+        by: dict[Range, list[WorkerId]] = {}
+        for tried in (self._held, self._failed):
+            for units, events in tried.items():
+                by.setdefault(units, []).extend(event.worker for event in events)
+        return [Again(*units, tuple(workers)) for units, workers in by.items()]
 
     def answer(self, reply: Reply) -> bool:
         """Takes an answer; False if it is not wanted any more.

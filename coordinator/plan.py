@@ -149,10 +149,12 @@ def decide(now: float, members: Collection[WorkerId], state: RoundState, patienc
         repeats = not state.begins
         decisions += [Ask(worker, *units, reason, repeats) for worker, ranges in shares.items() for units in ranges]
         busy |= shares.keys()
+    under_way = [(asked.start, asked.stop) for asked in awaited]
     for again in state.again:
         # Not beside parts of it that others are at, or have been asked for just now: see `OpenRound`.
-        if any(asked.start < again.stop and again.start < asked.stop for asked in awaited):
+        if any(start < again.stop and again.start < stop for start, stop in under_way):
             continue
+        under_way.append((again.start, again.stop))
         worker = _somebody_else(again, able, busy)
         decisions.append(Ask(worker, again.start, again.stop, f"worker {again.by[-1]} has to be checked", repeats=True))
         busy.add(worker)

@@ -222,14 +222,16 @@ class SharedMemoryExchange:
             return None
         answer = b"".join(self._parts[worker])
         self._parts[worker].clear()
-        request = self._unanswered[worker].pop(wire.unpack_key(answer))
+        request = self._unanswered[worker].pop(wire.unpack_key(answer), None)
+        if request is None:
+            return self._lose(worker, "it answered what it was not asked")
         failure = wire.unpack_failure(answer)
         if failure is not None:
             return RequestFailed(worker, request, failure)
         sum_of = partial(_sum, self._sums, self._problem, worker)
         return wire.unpack_answer(answer, request, worker, self._problem, sum_of)
 
-    def _lose(self, worker: WorkerId) -> WorkerLost:
+    def _lose(self, worker: WorkerId, reason: str = "its connection closed") -> WorkerLost:
         connection = self._sockets.pop(worker)
         self._selector.unregister(connection)
         connection.close()
@@ -237,7 +239,7 @@ class SharedMemoryExchange:
         # Without its connection it is of no use, whatever it was that closed it.
         self._pool.kill(worker)
         self._untidy = True
-        return WorkerLost(worker, "its connection closed")
+        return WorkerLost(worker, reason)
 
 
 def serve(

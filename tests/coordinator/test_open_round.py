@@ -206,7 +206,14 @@ def test_who_fails_where_another_does_not_is_distrusted():
     opened = a_round()
     opened.fail(failure(0, 0, 4))
     opened.answer(answer(1, 0, 4))
-    assert opened.distrusted == [(0, "it failed where worker 1 did not: ZeroDivisionError")]
+    assert opened.distrusted == [(0, "it failed in what did not fail when it was repeated: ZeroDivisionError")]
+
+
+def test_what_is_in_doubt_and_has_failed_is_asked_for_once():
+    opened = a_round()
+    opened.answer(answer(0, 0, 4, NAN))
+    opened.fail(failure(0, 0, 4))
+    assert opened.again() == [Again(0, 4, (0, 0))]
 
 
 def test_a_failure_on_what_is_answered_is_nothing():

@@ -182,6 +182,11 @@ AGAIN = {
     ),
     "the same, if there is nobody else": ([1], a_round(done=range(8), again=[Again(0, 8, (1,))]), [(1, 0, 8)]),
     "the same, if all have tried": ([0, 1], a_round(done=range(8), again=[Again(0, 8, (0, 1))]), [(0, 0, 8)]),
+    "not beside a part of it": (
+        [0, 1],
+        a_round(done=range(8), again=[Again(0, 8, (0,)), Again(0, 4, (1,))]),
+        [(1, 0, 8)],
+    ),
     "who has tried least often": ([0, 1], a_round(done=range(8), again=[Again(0, 8, (0, 1, 0))]), [(1, 0, 8)]),
     "two by different workers": (
         [0, 1, 2],
@@ -329,13 +334,12 @@ def test_what_nobody_is_at_is_asked_for_exactly_once_if_anybody_is_able(members,
 def test_what_is_to_be_computed_again_is_and_nothing_else_twice(members, state):
     kills, asks, able, _ = split(members, state)
     again = [Again(ask.start, ask.stop, ()) for ask in asks if "checked" in ask.reason]
-    # Not beside a part of it that somebody is at.
+    # Not beside a part of it that somebody is at, or will be.
     awaited = [asked for asked in state.asked if asked.current and not (state.repeatable and asked.worker in kills)]
-    free = [
-        each
-        for each in state.again
-        if not any(asked.start < each.stop and each.start < asked.stop for asked in awaited)
-    ]
+    free = []
+    for each in state.again:
+        if not any(other.start < each.stop and each.start < other.stop for other in [*awaited, *free]):
+            free.append(each)
     assert spanned(again) == (spanned(free) if able else Counter())
     assert all(count == 1 for count in (spanned(asks) - spanned(again)).values())
 

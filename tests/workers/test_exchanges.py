@@ -222,6 +222,22 @@ def test_a_worker_that_died_takes_requests_in_silence_and_its_loss_is_told_once(
     exchange.close()
 
 
+def test_a_worker_that_answers_what_it_was_not_asked_is_lost_rather_than_the_job(own_pool):
+    """Asked twice under one name, it answers twice."""
+    exchange = open_exchange("shared_memory", own_pool, make_problem(toy_spec(), toy_dataset()))
+    exchange.publish(0)
+    request = GradientRequest(0, 0, 0, 4)
+    exchange.send(1, request)
+    exchange.send(1, request)
+    events = []
+    while len(events) < 2:
+        events += exchange.receive(1.0)
+    assert [type(event) for event in events] == [Gradients, WorkerLost]
+    assert events[1].reason == "it answered what it was not asked"
+    assert list(exchange.workers) == [0, 2]
+    exchange.close()
+
+
 def test_an_error_inside_a_leaf_comes_back_with_its_traceback(exchange):
     # No random stream has a negative counter.
     exchange.publish(0)
