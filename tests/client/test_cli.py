@@ -96,6 +96,8 @@ def test_training_ends_with_a_summary_its_files_and_no_noise(tmp_path):
     names = {"job.toml", "metrics.jsonl", "parameters.safetensors", "summary.json", "report.html", "checkpoints"}
     assert {path.name for path in folder.iterdir()} == names
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    # On a busy machine a worker may be late, which is an incident.
+    lines = [line for line in lines if "incident" not in line]
     steps = [line for line in lines if "validation" not in line]
     assert [line["step"] for line in steps] == list(range(summary["steps"]))
     promised = "step epoch loss learning_rate gradient_norm noise_trace noise_scale step_seconds"
