@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check format lint types bench clean
+.PHONY: run test check format lint types protos bench clean
 
 run: .venv/installed
 	$(BIN)/shardsgd train examples/digits.toml
@@ -27,6 +27,13 @@ types: .venv/installed-dev
 	mkdir -p build/types/shardsgd
 	ln -s $(CURDIR)/client/* $(foreach folder,coordinator model protos workers,$(CURDIR)/$(folder)) build/types/shardsgd/
 	cd build/types && MYPYPATH=. $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p shardsgd
+
+# The committed modules of protos/training.proto; a test fails where they are not what this makes.
+protos: .venv/installed-dev
+	rm -f protos/*_pb2*
+	mkdir -p build
+	$(BIN)/python -m grpc_tools.protoc -Ishardsgd/protos=protos --python_out=build --pyi_out=build --grpc_python_out=build shardsgd/protos/training.proto
+	mv build/shardsgd/protos/* protos/
 
 # Peers and us in one alternating run: writes benchmarks/RESULTS.md. Takes long; benchmarks/README.md says how to run a part.
 bench: .venv/installed-bench

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from benchmarks.results import Comparison, spread
@@ -25,6 +26,13 @@ def with_spread(values: Sequence[float]) -> str:
     """Median (least–most)."""
     middle, least, most = spread(list(values))
     return f"{number(middle)} ({number(least)}–{number(most)})"
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95% confidence interval of a median, from the ranks of a binomial distribution in its normal approximation."""
+    ordered, half = sorted(values), 0.98 * math.sqrt(len(values))
+    first = max(0, math.floor(len(values) / 2 - half))
+    return ordered[first], ordered[len(values) - 1 - first]
 
 
 def reached(value: float, at_least: float | None) -> tuple[str, str]:

@@ -1,1 +1,1 @@
-"""Protocol buffers of the gRPC service. The messages arrive with the service itself."""
+"""Protocol buffers of the gRPC service: training.proto and what protoc makes of it (`make protos`)."""

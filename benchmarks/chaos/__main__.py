@@ -77,7 +77,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--faults", type=int, default=FAULTS, help=f"in each run of `faults` (default {FAULTS})")
     parser.add_argument("--kills", type=int, default=KILLS, help=f"of the coordinator (default {KILLS})")
-    parser.add_argument("--rounds", type=int, help="of `kills` and `price` (default 3 and 9)")
+    parser.add_argument("--rounds", type=int, help="of `kills` and `price` (default 3 and 80)")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default 0)")
     parser.add_argument("--against", type=Path, metavar="DIR", help="the checkout that `price` compares this one with")
     parser.add_argument(
