@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
@@ -49,7 +49,7 @@ def is_list(field: FieldDescriptor) -> bool:
 
 
 def _fill(message: Message, section: BaseModel) -> None:
-    for field in message.DESCRIPTOR.fields:
+    for field in _described(message):
         value = getattr(section, field.name)
         if value is None:
             continue
@@ -70,7 +70,7 @@ def _fill(message: Message, section: BaseModel) -> None:
 
 def _fields(message: Message) -> Mapping[str, Any]:
     fields: dict[str, Any] = {}
-    for field in message.DESCRIPTOR.fields:
+    for field in _described(message):
         if not message.HasField(field.name):
             continue
         value = getattr(message, field.name)
@@ -85,6 +85,11 @@ def _fields(message: Message) -> Mapping[str, Any]:
         else:
             fields[field.name] = value
     return fields
+
+
+def _described(message: Message) -> Sequence[FieldDescriptor]:
+    """A message's fields; which of two implementations describes them is of no interest."""
+    return cast("Sequence[FieldDescriptor]", message.DESCRIPTOR.fields)
 
 
 def _prefix(enum: EnumDescriptor) -> str:
