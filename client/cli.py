@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import setproctitle
 import typer
-from rich.console import Console
 
+from shardsgd import remote_cli, remote_cli_steering, serve_cli
 from shardsgd.api import TrainResult, default_out, train
 from shardsgd.coordinator.control import Control
 from shardsgd.coordinator.interrupts import interrupt_flag
-from shardsgd.coordinator.records import Observer, Silent, Summary, as_json
-from shardsgd.errors import EXIT_INTERRUPTED, InputError, InterruptedJobError, JobError, ShardsgdError
-from shardsgd.progress import LiveProgress, PlainProgress, discard_output
+from shardsgd.coordinator.records import as_json
+from shardsgd.errors import InputError, InterruptedJobError, JobError
 from shardsgd.spec import JobSpec
 from shardsgd.spec_files import read_spec
 from shardsgd.summary_view import summary_table
+from shardsgd.terminal import LeavableConsole, display, exit_codes, print_json
 
 app = typer.Typer(
     name="shardsgd",
@@ -31,14 +28,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class _Console(Console):
-    """A console whose reader may leave: `shardsgd train … | head` is no error."""
-
-    def on_broken_pipe(self) -> None:
-        """Drops what is still to be printed."""
-        discard_output(sys.stdout)
 
 
 def main() -> None:
@@ -83,7 +72,7 @@ def train_command(
     json_only: Annotated[bool, typer.Option("--json", help="Print only the summary, as JSON.")] = False,
 ) -> None:
     """Train in local multi-process mode, without a server."""
-    with _exit_codes():
+    with exit_codes():
         spec = _spec(job, resume, [*(overrides or []), *([f"workers.count={workers}"] if workers is not None else [])])
         if resume is not None and out is not None and out.resolve() != resume.resolve():
             raise InputError(f"--out {out}: a resumed run stays in its folder, {resume}")
@@ -92,12 +81,12 @@ def train_command(
             result = _train(spec, folder, resume=resume is not None, take_over=take_over, quiet=json_only)
         except (JobError, InterruptedJobError) as error:
             if json_only and error.summary is not None:
-                _print_json(error.summary)
+                print_json(as_json(error.summary))
             raise
         if json_only:
-            _print_json(result.summary)
+            print_json(as_json(result.summary))
         else:
-            _Console().print(summary_table(result.summary, folder, batch_size=spec.batch.size))
+            LeavableConsole().print(summary_table(result.summary, folder, batch_size=spec.batch.size))
 
 
 def _spec(job: Path | None, resume: Path | None, overrides: list[str]) -> JobSpec:
@@ -111,43 +100,12 @@ def _spec(job: Path | None, resume: Path | None, overrides: list[str]) -> JobSpe
 
 def _train(spec: JobSpec, folder: Path, *, resume: bool, take_over: bool, quiet: bool) -> TrainResult:
     setproctitle.setproctitle(f"shardsgd-loop {spec.name}")
-    with _display(quiet=quiet) as observer, interrupt_flag(leaving=True) as interrupted:
+    with display(quiet=quiet) as observer, interrupt_flag(leaving=True) as interrupted:
         return train(
             spec, out=folder, resume=resume, take_over=take_over, observer=observer, control=Control(interrupted)
         )
 
 
-def _display(*, quiet: bool) -> AbstractContextManager[Observer]:
-    if quiet:
-        return nullcontext(Silent())
-    console = _Console()
-    return LiveProgress(console) if console.is_interactive else PlainProgress(sys.stdout)
-
-
-def _print_json(summary: Summary) -> None:
-    sys.stdout.write(json.dumps(as_json(summary), indent=2) + "\n")
-    sys.stdout.flush()
-
-
-@contextmanager
-def _exit_codes() -> Iterator[None]:
-    """Maps errors to exit codes, with one clear message on stderr and no traceback."""
-    try:
-        yield
-    except InterruptedJobError as error:
-        _say(str(error))
-        raise typer.Exit(error.exit_code) from None
-    except ShardsgdError as error:
-        _say(f"error: {error}")
-        raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
-        _say("interrupted")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-    except BrokenPipeError:
-        # Whoever read our output has gone (`… | head`); the run itself is done or its files are written.
-        discard_output(sys.stdout)
-
-
-def _say(message: str) -> None:
-    with suppress(OSError):  # nobody reads it where the terminal has gone
-        typer.echo(message, err=True)
+serve_cli.register(app)
+remote_cli.register(app)
+remote_cli_steering.register(app)

@@ -15,15 +15,17 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
+from shardsgd.coordinator.records import incident_text
 from shardsgd.formatting import count, duration, number, percent, rows
 
 if TYPE_CHECKING:
-    from shardsgd.coordinator.records import Pace, StepRecord, ValidationRecord
+    from shardsgd.coordinator.records import Incident, Pace, StepRecord, ValidationRecord
 
 _REFRESHES_PER_SECOND = 8
 _STEP_LINE_SECONDS = 5.0
 _VALIDATION_LINE_SECONDS = 0.2
 _GAP = "  "
+_AFTERMATH = "recovered"
 _NARROWEST_BAR, _WIDEST_BAR = 8, 40
 
 
@@ -80,6 +82,11 @@ class LiveProgress:
         """Shows the evaluation from now on."""
         self._validation = record
 
+    def incident(self, record: Incident) -> None:
+        """Prints a line above the live one; none for what only says what the one before has cost."""
+        if record.kind != _AFTERMATH:
+            self.note(incident_text(record))
+
     def _view(self) -> RenderableType:
         # Read once: the step loop's thread may replace it at any moment.
         if (steps := self._steps) is not None:
@@ -97,9 +104,13 @@ class PlainProgress:
     Args:
         stream: where to write.
         clock: seconds that only ever grow.
+
+    Attributes:
+        is_read: whether the reader of the pipe is still there, as far as is known.
     """
 
     def __init__(self, stream: TextIO, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.is_read = True
         self._stream = stream
         self._clock = clock
         self._next_step_line = clock()
@@ -140,6 +151,11 @@ class PlainProgress:
         self._next_step_line = now + _STEP_LINE_SECONDS
         self._write_validation(record)
 
+    def incident(self, record: Incident) -> None:
+        """Writes a line; none for what only says what the one before has cost."""
+        if record.kind != _AFTERMATH:
+            self._write(incident_text(record))
+
     def _write_validation(self, record: ValidationRecord) -> None:
         self._held_back = None
         figures = (
@@ -154,6 +170,7 @@ class PlainProgress:
         try:
             print(text, file=self._stream, flush=True)
         except OSError:  # a closed pipe, a terminal that has gone
+            self.is_read = False
             discard_output(self._stream)
 
 

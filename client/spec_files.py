@@ -36,6 +36,11 @@ def read_spec(path: Path, overrides: Sequence[str] = ()) -> JobSpec:
     return JobSpec(spec_source=str(path), **fields)
 
 
+def parse_spec(text: str) -> JobSpec:
+    """The spec that `spec_toml` wrote."""
+    return JobSpec(**tomllib.loads(text))
+
+
 def spec_toml(spec: JobSpec) -> str:
     """The spec as TOML text; fields that are not set are left out."""
     return tomli_w.dumps(spec.model_dump(mode="json", exclude_none=True))

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 _STATE_STYLES = {"SUCCEEDED": "bold green", "INTERRUPTED": "bold yellow", "FAILED": "bold red"}
 
 
-def summary_table(summary: Summary, out_dir: Path, *, batch_size: int) -> Table:
+def summary_table(summary: Summary, out_dir: Path | None, *, batch_size: int) -> Table:
     """The summary as a two-column table that wraps to any width.
 
     Args:
         summary: how the run ended.
-        out_dir: the folder with the run's files.
+        out_dir: the folder with the run's files; None: they are on another machine.
         batch_size: `batch.size` of the spec, which the noise scale is compared with.
     """
     table = Table.grid(padding=(0, 2))
@@ -43,5 +43,6 @@ def summary_table(summary: Summary, out_dir: Path, *, batch_size: int) -> Table:
     row("workers", f"{count(summary.workers)} (losses survived: {count(summary.recoveries)})")
     row("noise scale", noise_in_words(summary.gradient_noise.noise_scale, batch_size))
     row("parameters", f"sha256 {summary.parameters_sha256[:16]} (all of it in summary.json)")
-    row("files", f"{out_dir} (report.html shows the run)")
+    if out_dir is not None:
+        row("files", f"{out_dir} (report.html shows the run)")
     return table

@@ -185,6 +185,9 @@ class Observer(Protocol):
     def validation(self, record: ValidationRecord) -> None:
         """The held-out rows were evaluated."""
 
+    def incident(self, record: Incident) -> None:
+        """Something happened to the workers."""
+
 
 class Silent:
     """An observer that shows nothing."""
@@ -199,6 +202,9 @@ class Silent:
         """Shows nothing."""
 
     def validation(self, record: ValidationRecord) -> None:
+        """Shows nothing."""
+
+    def incident(self, record: Incident) -> None:
         """Shows nothing."""
 
 

@@ -15,7 +15,7 @@ from shardsgd.coordinator.checkpoint_writer import CheckpointWriter
 from shardsgd.coordinator.loop import StepLoop, TrainState
 from shardsgd.coordinator.outputs import RunFolder
 from shardsgd.coordinator.pacing import Pacer, checkpoint_interval
-from shardsgd.coordinator.records import GradientNoise, Observer, Summary, VariancePoint, incident_text
+from shardsgd.coordinator.records import GradientNoise, Observer, Summary, VariancePoint
 from shardsgd.coordinator.rounds import Rounds
 from shardsgd.coordinator.stop import stop_reason
 from shardsgd.errors import InterruptedJobError, JobError
@@ -136,8 +136,7 @@ class Session:
         incidents = self._members.incidents
         for incident in incidents:
             self._folder.append(incident)
-            if incident.kind != "recovered":
-                self._observer.note(incident_text(incident))
+            self._observer.incident(incident)
         incidents.clear()
 
     def _final_losses(self) -> tuple[float, dict[str, float | None] | None]:

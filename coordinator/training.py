@@ -36,6 +36,7 @@ from shardsgd.model.tree import cover
 from shardsgd.spec import JobSpec
 from shardsgd.workers.exchange import Exchange
 from shardsgd.workers.faults import FaultPlan
+from shardsgd.workers.idle_workers import IdleWorkers
 from shardsgd.workers.pool import WorkerPool, first_line
 from shardsgd.workers.ray_exchange import RayExchange
 from shardsgd.workers.ray_runtime import ray_runtime
@@ -44,6 +45,8 @@ from shardsgd.workers.shared_memory_exchange import SharedMemoryExchange
 
 # A worker that takes so much longer to start than the first ones did will not.
 _START_FACTOR, _LEAST_START_S = 5, 10.0
+# Where the first ones were warm, which says nothing of how long another process takes.
+_LEAST_COLD_START_S = 60.0
 
 
 def make_problem(spec: JobSpec, dataset: Dataset) -> Problem:
@@ -96,6 +99,8 @@ def run_training(
     take_over: bool = False,
     control: Control,
     faults: FaultPlan | None = None,
+    idle: IdleWorkers | None = None,
+    about_to_step: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Trains, or continues training, and writes the run's files.
 
@@ -108,6 +113,9 @@ def run_training(
         take_over: take the folder from a session that still runs, or hangs.
         control: stops the run, or changes how many workers it has.
         faults: that are to happen to workers; for tests.
+        idle: workers of the Ray that this process is connected to, to begin with and to be given back.
+        about_to_step: called once, when the workers are ready, the folder is this session's own, and its metrics.jsonl holds
+            what the run goes on from.
 
     Raises:
         InputError: the folder cannot be used, or the run to resume is another job's; nothing was started.
@@ -120,7 +128,7 @@ def run_training(
     with ExitStack() as stack:
         stack.enter_context(folder.lock(take_over=take_over))
         try:
-            return _run_in(folder, spec, dataset, observer, resume, control, faults, stack)
+            return _run_in(folder, spec, dataset, observer, resume, control, faults, idle, about_to_step, stack)
         except ray.exceptions.RayError as error:
             raise JobError(f"Ray failed: {first_line(error)}") from error
         except OSError as error:
@@ -135,6 +143,8 @@ def _run_in(
     resume: bool,
     control: Control,
     faults: FaultPlan | None,
+    idle: IdleWorkers | None,
+    about_to_step: Callable[[], None],
     stack: ExitStack,
 ) -> Outcome:
     """The run, its folder being locked; what it opens is closed with `stack`."""
@@ -150,8 +160,11 @@ def _run_in(
     if workers < spec.workers.count:
         observer.note(f"{spec.workers.count} workers asked for, {workers} used: one for each of the {workers} shards")
     observer.phase(f"starting {plural(workers, 'Ray worker')}")
-    store_bytes = _object_store_bytes(dataset, problem, most)
-    environment = stack.enter_context(ray_runtime(cpus=most, object_store_bytes=store_bytes))
+    if idle is not None:
+        environment = idle.environment
+    else:
+        store_bytes = _object_store_bytes(dataset, problem, most)
+        environment = stack.enter_context(ray_runtime(cpus=most, object_store_bytes=store_bytes))
     validation = dataset.validation or (dataset.shards[0][0][:0], dataset.shards[0][1][:0])
     begun = time.monotonic()
     pool = WorkerPool(
@@ -163,6 +176,7 @@ def _run_in(
         environment=environment,
         interrupted=control.interrupted,
         faults=faults,
+        idle=idle,
     )
     stack.callback(pool.close)
     exchange = open_exchange(spec.workers.exchange, pool, problem, control.interrupted)
@@ -174,7 +188,9 @@ def _run_in(
         most=most,
         wait_seconds=spec.workers.wait_seconds,
         losses=spec.workers.max_losses,
-        start_seconds=max(_LEAST_START_S, _START_FACTOR * (time.monotonic() - begun)),
+        start_seconds=max(
+            _LEAST_START_S if idle is None else _LEAST_COLD_START_S, _START_FACTOR * (time.monotonic() - begun)
+        ),
     )
     members = Members(
         exchange,
@@ -195,6 +211,7 @@ def _run_in(
     loop = StepLoop(problem, learning_rates(spec), exchange, rounds, time.perf_counter, begin)
     # From here on θ lies in the exchange's memory, and only there.
     del state, begin
+    about_to_step()
     outcome = Session(spec, problem, loop, rounds, folder, origin, observer).run()
 
     observer.phase("writing the report")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from shardsgd.coordinator.records import GradientNoise, Pace, StepRecord, Summary, ValidationRecord
+from shardsgd.coordinator.records import GradientNoise, Incident, Pace, StepRecord, Summary, ValidationRecord
 from shardsgd.progress import LiveProgress, PlainProgress
 from shardsgd.summary_view import summary_table
 
@@ -172,6 +172,24 @@ def test_plain_lines_have_no_control_codes_and_say_everything():
         "step 1,200  epoch 12  validation loss 0.1432  accuracy 97.22%\n"
         "worker 1 was lost\n"
     )
+
+
+INCIDENTS = [
+    Incident(7, "lost", 1, "its connection closed"),
+    Incident(7, "recovered", None, "", 4, 0.01),
+    Incident(9, "joined", 1, ""),
+]
+
+
+def test_incidents_are_told_but_not_what_they_cost():
+    console, stream = terminal(80), io.StringIO()
+    with LiveProgress(console) as live, PlainProgress(stream) as plain:
+        for incident in INCIDENTS:
+            live.incident(incident)
+            plain.incident(incident)
+    said = ["worker 1 lost in step 7: its connection closed", "worker 1 joined before step 9"]
+    assert stream.getvalue().splitlines() == said
+    assert [line for line in screen_lines(console) if "worker" in line] == said
 
 
 def test_plain_leaves_out_what_is_not_known():

@@ -13,9 +13,7 @@ import numpy as np
 
 from shardsgd.model.aliases import alias
 from shardsgd.model.chunks import EVALUATION_ROWS, chunks
-from shardsgd.model.evaluation import evaluation_program
 from shardsgd.model.layout import Flat
-from shardsgd.model.leaf import leaf_program
 from shardsgd.model.networks import Parameters
 from shardsgd.model.optimizers import StateBuffers
 from shardsgd.model.problem import Problem
@@ -33,12 +31,14 @@ from shardsgd.workers.exchange import (
     Updates,
     WorkerId,
 )
+from shardsgd.workers.programs import Programs
 from shardsgd.workers.rows import RowBuffers, RowGatherer
 from shardsgd.workers.summing import Summation
 
-# mallopt(3)
+# mallopt(3), and its defaults
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
+_USUAL_TRIM_THRESHOLD, _USUAL_MMAP_MAX = 128 * 1024, 65536
 
 
 def configure_jax() -> None:
@@ -55,21 +55,42 @@ def keep_freed_memory() -> None:
     Given back to the kernel and asked for again, it would come zeroed and page by page: a quarter of a leaf's time at 512 rows
     of an MLP of 784-256-128-10.
     """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version"):
+    if libc := _glibc():
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def give_back_freed_memory() -> None:
+    """Undoes `keep_freed_memory`, and gives back what was kept."""
+    if libc := _glibc():
+        libc.mallopt(_M_MMAP_MAX, _USUAL_MMAP_MAX)
+        libc.mallopt(_M_TRIM_THRESHOLD, _USUAL_TRIM_THRESHOLD)
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version") else None
 
 
 class LeafComputer:
     """Computes requests with one compiled program of each kind. Holds no state that changes an answer."""
 
-    def __init__(self, problem: Problem, rows: RowSource, worker: WorkerId = 0) -> None:
+    def __init__(
+        self, problem: Problem, rows: RowSource, worker: WorkerId = 0, programs: Programs | None = None
+    ) -> None:
+        """Of one job.
+
+        Args:
+            problem: its mathematics.
+            rows: its data.
+            worker: number that answers bear.
+            programs: of earlier jobs of this process; none if None.
+        """
         self._problem = problem
         self._source = rows
         self._worker = worker
-        self._leaf = leaf_program(problem)
-        self._evaluate = evaluation_program(problem)
+        self._leaf, self._evaluate = (programs or Programs()).of(problem)
         self._updater = Updater(problem)
         self._rows = RowGatherer(problem, rows)
         self._evaluation_rows = RowBuffers(EVALUATION_ROWS, problem)

@@ -1,4 +1,4 @@
-"""Starting Ray for one run, quietly and without leaving anything behind, or joining the Ray that already runs."""
+"""Starting Ray, quietly and without leaving anything behind, or joining the Ray that already runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
 
 import ray
 from ray._private import ray_constants
@@ -22,6 +23,21 @@ from shardsgd.workers.ray_folder import private_folder
 from shardsgd.workers.ray_reaper import FOLDER_VARIABLE
 
 _MIN_OBJECT_STORE_BYTES = 80 * 2**20  # Ray refuses less than 75 MiB
+# Of a shared Ray: more than there will be workers at a time, those included that are idle.
+_NOMINAL_CPUS = 10_000
+
+
+class RayAddress(NamedTuple):
+    """What another process of this user needs to join a Ray of this machine.
+
+    Attributes:
+        address: of its control service.
+        settings: environment variables, to be set before ray is imported. They hold the token that lets a process in, so they
+            belong in no command line and no file.
+    """
+
+    address: str
+    settings: Mapping[str, str]
 
 
 @contextmanager
@@ -45,16 +61,64 @@ def ray_runtime(*, cpus: int, object_store_bytes: int) -> Iterator[Mapping[str, 
     if ray.is_initialized():
         yield WORKER_ENVIRONMENT
         return
+    with _started(_settings(), cpus, object_store_bytes):
+        yield {}
+
+
+@contextmanager
+def shared_ray(*, object_store_bytes: int | None) -> Iterator[RayAddress]:
+    """A Ray as `ray_runtime` starts it, for other processes to join; its workers need no environment.
+
+    It never refuses or delays a worker for want of CPUs: those who join decide among themselves how many compute at a time.
+
+    Args:
+        object_store_bytes: that shards, parameters and gradient sums of all jobs will need at a time; None: Ray's default,
+            three tenths of the machine's memory.
+
+    Raises:
+        JobError: Ray could not be started.
+    """
+    # Otherwise Ray would start as many processes as there are CPUs, and wait for actors to put into them.
+    settings = _settings() | {"RAY_enable_worker_prestart": "0", "RAY_prestart_worker_first_driver": "0"}
+    with _started(settings, _NOMINAL_CPUS, object_store_bytes):
+        yield RayAddress(ray.get_runtime_context().gcs_address, settings)
+
+
+@contextmanager
+def joined_ray(address: str) -> Iterator[None]:
+    """Joins a Ray of this machine, in whose settings this process was started, for the length of a `with` block.
+
+    The workers that this process has started end with the block, or with the process.
+
+    Args:
+        address: of `shared_ray`.
+
+    Raises:
+        JobError: it could not be joined.
+    """
     with ExitStack() as cleanup:
-        settings = {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            "RAY_USAGE_STATS_ENABLED": "0",
-            # The name misleads: "0" keeps every one of Ray's servers on 127.0.0.1, which `_node_ip_address` does not.
-            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-            # Errors are collected with each answer; Ray would print those of answers that nobody waits for any more.
-            "RAY_IGNORE_UNHANDLED_ERRORS": "1",
-        }
+        cleanup.enter_context(_silent_listener())
+        cleanup.callback(ray.shutdown)
+        _init(address=address)
+        yield
+
+
+def _settings() -> dict[str, str]:
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        # The name misleads: "0" keeps every one of Ray's servers on 127.0.0.1, which `_node_ip_address` does not.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # Errors are collected with each answer; Ray would print those of answers that nobody waits for any more.
+        "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+    }
+
+
+@contextmanager
+def _started(settings: Mapping[str, str], cpus: int, object_store_bytes: int | None) -> Iterator[None]:
+    """A Ray of this process's own."""
+    with ExitStack() as cleanup:
         try:
             # First: the reaper has no need to know Ray's token.
             folder = cleanup.enter_context(private_folder())
@@ -70,25 +134,28 @@ def ray_runtime(*, cpus: int, object_store_bytes: int) -> Iterator[Mapping[str, 
             # Ray's agents overwrite their environment with their process title otherwise.
             "SPT_NOENV": "1",
         }
-        with _environment(inherited), _sigterm_kept(), warnings.catch_warnings():
+        store = None if object_store_bytes is None else max(object_store_bytes, _MIN_OBJECT_STORE_BYTES)
+        with _environment(inherited), warnings.catch_warnings():
             # Ray forks to start its processes; jax, where the caller has used it already, warns of threads that may hold locks.
             # The children exec at once.
             warnings.filterwarnings("ignore", "os.fork\\(\\) was called", RuntimeWarning)
-            try:
-                ray.init(
-                    address="local",
-                    num_cpus=cpus,
-                    num_gpus=0,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    configure_logging=False,
-                    logging_level=logging.ERROR,
-                    object_store_memory=max(object_store_bytes, _MIN_OBJECT_STORE_BYTES),
-                    _temp_dir=str(folder),
-                )
-            except Exception as error:  # whatever it is: Ray raises RuntimeError, ValueError, OSError and its own
-                raise JobError(f"Ray could not be started: {error}") from error
-        yield {}
+            _init(
+                address="local",
+                num_cpus=cpus,
+                num_gpus=0,
+                include_dashboard=False,
+                object_store_memory=store,
+                _temp_dir=str(folder),
+            )
+        yield
+
+
+def _init(**options: Any) -> None:
+    try:
+        with _sigterm_kept():
+            ray.init(log_to_driver=False, configure_logging=False, logging_level=logging.ERROR, **options)
+    except Exception as error:  # whatever it is: Ray raises RuntimeError, ValueError, OSError and its own
+        raise JobError(f"Ray could not be started: {error}") from error
 
 
 @contextmanager

@@ -49,6 +49,7 @@ from shardsgd.workers.faults import FaultInjector
 from shardsgd.workers.handover import Address, Listener, connect
 from shardsgd.workers.pool import WorkerPool, last_line
 from shardsgd.workers.shared_memory import SharedBuffers
+from shardsgd.workers.worker import Notice
 
 if TYPE_CHECKING:
     from shardsgd.workers.compute import LeafComputer
@@ -200,8 +201,12 @@ class SharedMemoryExchange:
         self._looked_at_starting = now
         ended, _ = ray.wait(list(self._starting.values()), num_returns=len(self._starting), timeout=0)
         for worker in [worker for worker, serving in self._starting.items() if serving in ended]:
+            serving = self._starting.pop(worker)
             try:
-                ray.get(self._starting.pop(worker))
+                # First what it was prepared with: one that could not be does not serve either.
+                if worker not in self._pool.infos:
+                    self._pool.check(worker)
+                ray.get(serving)
                 reason = "it was not let in"
             except ray.exceptions.RayError as error:
                 reason = last_line(error)
@@ -243,9 +248,14 @@ class SharedMemoryExchange:
 
 
 def serve(
-    address: Address, worker: WorkerId, problem: Problem, computer: LeafComputer, faults: FaultInjector | None = None
+    address: Address,
+    worker: WorkerId,
+    problem: Problem,
+    computer: LeafComputer,
+    faults: FaultInjector | None,
+    notice: Notice,
 ) -> None:
-    """Worker side: answers requests until the coordinator hangs up.
+    """Worker side: answers requests until the coordinator hangs up. From then on SIGTERM is the caller's again.
 
     Args:
         address: of the coordinator.
@@ -253,6 +263,7 @@ def serve(
         problem: the job's mathematics.
         computer: of this worker.
         faults: that are to happen to it.
+        notice: that this process has been or will be given; the coordinator is told.
 
     Raises:
         JobError: this is not the coordinator's socket, or it is not expected there.
@@ -260,7 +271,11 @@ def serve(
     with ExitStack() as stack, suppress(BrokenPipeError, ConnectionResetError):
         connection, (state_fd, sums_fd), sums_count = connect(address, worker, descriptors=2)
         stack.enter_context(connection)
-        signal.signal(signal.SIGTERM, lambda *_: _give_notice(connection))
+        stack.callback(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+        signal.signal(signal.SIGTERM, lambda *_: _give_notice(connection, notice))
+        if notice.given:
+            # While this worker connected.
+            _give_notice(connection, notice)
         sums = SharedBuffers(sums_fd, problem.layout, sums_count)
         stack.callback(sums.close)
         state = SharedBuffers(state_fd, problem.layout, state_buffers(problem))
@@ -289,8 +304,9 @@ def serve(
                 answerer.prepare(request, lambda: not incoming.poll(0))
 
 
-def _give_notice(connection: socket.socket) -> None:
+def _give_notice(connection: socket.socket, notice: Notice) -> None:
     """Tells the coordinator that this worker has been given notice."""
+    notice.given = True
     with suppress(OSError):  # it has hung up already
         connection.send(wire.NOTICE)
 
