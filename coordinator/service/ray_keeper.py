@@ -15,8 +15,9 @@ import sys
 import setproctitle
 
 from shardsgd.errors import JobError
+from shardsgd.workers.ray_runtime import shared_ray
 
-TITLE = "shardsgd-ray"
+_TITLE = "shardsgd-ray"
 
 
 def main() -> None:
@@ -28,10 +29,7 @@ def main() -> None:
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         connection.set_inheritable(False)
         # Before Ray's processes inherit the variables.
-        setproctitle.setproctitle(TITLE)
-        # Imported here, so that the service can read TITLE without loading ray.
-        from shardsgd.workers.ray_runtime import shared_ray  # noqa: PLC0415
-
+        setproctitle.setproctitle(_TITLE)
         try:
             with shared_ray(object_store_bytes=int(sys.argv[2]) or None) as ray:
                 _say(connection, {"address": ray.address, "settings": dict(ray.settings)})

@@ -67,6 +67,7 @@ class Runner:
                 raise JobError(f"a process for the job could not be started: {await runner.ended()}")
         except BaseException:
             runner.kill()
+            writer.close()
             raise
         return runner
 

@@ -231,6 +231,18 @@ def test_a_file_that_changes_under_way_is_no_dataset(service, client, tmp_path):
     assert not service.datasets
 
 
+def test_a_file_that_grows_under_way_is_sent_as_it_was(service, client, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(bytes(3_000_000))
+
+    def grow(done, total):
+        with path.open("ab") as file:
+            file.write(b"1")
+
+    client.upload(path, progress=grow)
+    assert list(service.datasets.values()) == [bytes(3_000_000)]
+
+
 # Watching and waiting.
 
 
@@ -415,6 +427,13 @@ def test_a_broken_download_goes_on_where_it_broke(service, client, tmp_path):
     assert path.read_bytes() == service.parameters[JOB][0]
     assert done == shardsgd.Download(size, hashlib.sha256(path.read_bytes()).hexdigest(), parameters_sha256(content))
     assert service.calls["DownloadParameters"] <= 7
+
+
+def test_a_download_that_breaks_after_its_last_byte_is_whole(service):
+    content = ended(service)
+    service.faults += [Fault("DownloadParameters", messages=-(-len(service.parameters[JOB][0]) // 1000))]
+    with shardsgd.Client(service.address, patience_s=0) as client:
+        assert equal(client.job(JOB).parameters(), content)
 
 
 def test_other_parameters_after_a_break_are_fetched_from_their_beginning(service, client, tmp_path):

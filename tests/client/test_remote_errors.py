@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import grpc
 import pytest
 from fake_service import FakeService, Fault, fake_service
+from google.rpc import error_details_pb2, status_pb2
 
 import shardsgd
 from shardsgd import InputError, JobSpec, RefusedError, RemoteError, ServiceUnavailableError, SpecError, TransferError
@@ -83,7 +84,14 @@ def test_a_request_that_is_wrong_as_a_whole_has_no_fields():
     assert (str(error), error.fields) == ("not a message", ())
 
 
-@pytest.mark.parametrize("trailer", [b"\xff garbage", b""])
+def foreign():
+    """A status of another service that uses the same messages."""
+    status = status_pb2.Status(code=5, message="gone")
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason="INVALID_SPEC", domain="example.org"))
+    return status.SerializeToString()
+
+
+@pytest.mark.parametrize("trailer", [b"\xff garbage", b"", foreign()])
 def test_details_of_other_services_are_not_believed(trailer):
     error = error_of(Failed(grpc.StatusCode.NOT_FOUND, "gone", [(TRAILER, trailer), ("other", "text")]))
     assert (type(error), str(error), error.reason) == (RefusedError, "gone", "")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -147,6 +148,14 @@ def once(condition, action):
     return after
 
 
+async def until_ended(runner):
+    """What a runner says until its run has ended, and that."""
+    async for message in runner.messages():
+        yield message
+        if isinstance(message, Ended):
+            return
+
+
 def at_step(step):
     return lambda job: job.position.step >= step
 
@@ -242,6 +251,13 @@ def test_a_stopped_job_goes_on_later_and_with_another_number_of_workers(runners,
     assert 300 < job.ended.summary["steps"] == job.position.step + 1
     loop(job.run(runners, scale=1)).check(expected)
     assert [(body["kind"], body["worker"]) for body in job.bodies("incident")] == [("left", 1)]
+
+
+def test_what_the_service_never_got_it_is_told_again(runners, loop, expected, tmp_path):
+    job = Job(tmp_path / "job")
+    loop(job.run(runners, after=once(at_step(300), lambda job: job.runner.send(Stop()))))
+    job.events = [event for event in job.events if event.body["step"] <= 150]
+    loop(job.run(runners)).check(expected)
 
 
 def test_a_job_is_scaled_while_it_runs(runners, loop, expected, tmp_path):
@@ -394,6 +410,71 @@ def test_a_killed_keeper_takes_its_ray_along_and_the_job_goes_on_over_another(lo
     assert any("Ray is gone (killed by SIGKILL)" in line for line in said)
     wait_until(lambda: not left_of(first))
     assert left_of(second) == []
+
+
+def test_closing_stops_what_runs_with_a_checkpoint_and_leaves_nothing(runners, loop, expected, tmp_path):
+    job, said = Job(tmp_path / "job"), []
+
+    async def scenario():
+        own = Runners(capacity=2, object_store_bytes=STORE_BYTES, log=said.append)
+        await own.start()
+        closing = []
+        at_200 = once(at_step(200), lambda job: closing.append(asyncio.create_task(own.close(LIMIT_S))))
+        await job.run(own, after=at_200)
+        await closing[0]
+        with pytest.raises(shardsgd.JobError, match="about to end"):
+            await own.acquire(1)
+        return own._keeper.pid
+
+    keeper = loop(scenario())
+    assert job.ended.outcome == "INTERRUPTED"
+    assert left_of(keeper) == []
+    assert said == []
+    loop(job.run(runners)).check(expected)
+
+
+def test_a_runner_told_to_terminate_stops_its_job_with_a_checkpoint(runners, loop, expected, tmp_path):
+    job = Job(tmp_path / "job")
+    loop(job.run(runners, after=once(at_step(200), kill(signal.SIGTERM))))
+    assert job.ended.outcome == "INTERRUPTED"
+    assert loop(job.runner.ended()) == "it ended"
+    loop(job.run(runners)).check(expected)
+
+
+def test_a_job_is_taken_over_from_a_runner_that_was_stopped(runners, loop, expected, tmp_path):
+    job = Job(tmp_path / "job")
+
+    def stop_outside_of_changes(job):
+        folder = os.open(job.folder / "checkpoints", os.O_RDONLY)
+        # Whoever holds this lock is the only one to change the folder, and the run is not.
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        os.kill(job.runner.pid, signal.SIGSTOP)
+        wait_until(lambda: "\nState:\tT" in Path(f"/proc/{job.runner.pid}/status").read_text())
+        os.close(folder)
+
+    async def scenario():
+        stopped = await runners.acquire(2)
+        await stopped.send(Run("id", spec_toml(job.spec), str(job.folder), Position()))
+        job.runner, messages = stopped, stopped.messages()
+        while job.position.step < 200 or not checkpoints(job):
+            message = await anext(messages)
+            job.events += message.events if isinstance(message, Happened) else ()
+        stop_outside_of_changes(job)
+        # What it had sent by then; the store would have it.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                async for message in messages:
+                    job.events += message.events
+        await job.run(runners)
+        os.kill(stopped.pid, signal.SIGCONT)
+        late = [message async for message in until_ended(stopped)][-1]
+        runners.release(stopped)
+        return late
+
+    late = loop(scenario())
+    job.check(expected)
+    assert late.outcome == "FAILED"
+    assert "has taken over the job's folder" in late.reason
 
 
 def test_idle_runners_go_with_a_killed_keeper(loop):

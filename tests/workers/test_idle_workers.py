@@ -26,6 +26,9 @@ JOBS = [
     toy_spec(),
     toy_spec(model={"kind": "linear"}, batch={"size": 30, "shards": 4, "precision": "float64"}),
     toy_spec(seed=1, objective={"l2": 0.1}),
+    toy_spec(batch={"size": 30, "shards": 4, "precision": "bfloat16"}),
+    toy_spec(batch={"size": 20, "shards": 4}),
+    toy_spec(model={"kind": "mlp", "hidden": [7], "activation": "tanh"}),
 ]
 
 
