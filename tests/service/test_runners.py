@@ -31,8 +31,8 @@ SMALL = {
     "checkpoint": {"every_seconds": 0.05},
 }
 # 4 steps an epoch; long enough that something can happen in the middle of it, wherever it is run.
-LONG = SMALL | {"name": "long", "stop": {"steps": 2002}}
-OTHER = SMALL | {"name": "other", "seed": 1, "model": {"hidden": [5, 4]}, "stop": {"steps": 1501}}
+LONG = SMALL | {"name": "long", "stop": {"steps": 1202}}
+OTHER = SMALL | {"name": "other", "seed": 1, "model": {"hidden": [5, 4]}, "stop": {"steps": 601}}
 
 
 @pytest.fixture(scope="module")
