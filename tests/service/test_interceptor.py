@@ -17,7 +17,7 @@ from google.rpc import status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
-from shardsgd.coordinator.service.access import Tokens, hash_of, make_token, token_line
+from shardsgd.coordinator.service.access import Tokens, hash_of, token_line
 from shardsgd.coordinator.service.authentication import Authentication
 from shardsgd.coordinator.service.current_call import audit, current_call, current_caller
 from shardsgd.coordinator.service.interceptor import CallInterceptor
@@ -28,7 +28,7 @@ from shardsgd.errors import DataError, FieldProblem, InputError, SpecError
 
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 STREAMS = KINDS[1:]
-ADA, BOB = make_token()[0], make_token()[0]
+ADA, BOB = f"shardsgd_{'y' * 43}", f"shardsgd_{'z' * 43}"
 FIELDS = (FieldProblem("batch.size", "0", "must be at least 1"), FieldProblem("stop.steps", "-1", "must be at least 1"))
 
 
