@@ -152,18 +152,23 @@ class Rounds:
         """Begins a round; returns the longest queue of a worker in it."""
         if any(self._asked.values()):
             self._look(current, now)
-        else:
-            shares = plan([(0, current.opened.units)], self.members.able)
-            self._perform([Ask(worker, *units) for worker, ranges in shares.items() for units in ranges], current, now)
-        return max(
-            (
-                queue
-                for requests in self._asked.values()
-                for request, (_, queue) in requests.items()
-                if request.plan_version >= current.first_version
-            ),
-            default=1,
-        )
+            asked = [each for requests in self._asked.values() for each in requests.items()]
+            return max(
+                (queue for request, (_, queue) in asked if request.plan_version >= current.first_version), default=1
+            )
+        # What `_perform` would do, without what only disturbed rounds need: this is done twice a step.
+        self._plan_version += 1
+        longest = 1
+        for worker, ranges in plan([(0, current.opened.units)], self.members.able).items():
+            requests = self._asked.setdefault(worker, {})
+            queued = 0
+            for start, stop in ranges:
+                queued += stop - start
+                request = current.request(self._plan_version, start, stop)
+                requests[request] = (now, queued)
+                self._exchange.send(worker, request)
+            longest = max(longest, queued)
+        return longest
 
     def _await_members(self) -> None:
         """Lets workers come and go; waits until there are enough of them."""

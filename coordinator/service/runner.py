@@ -78,7 +78,6 @@ def _work(service: socket.socket, inbox: Inbox, *, address: str, workers: int) -
             if ended.outcome == "FAILED" and not ended.input_error and inbox.without_ray.wait(_KEEPER_S):
                 ended = replace(ended, outcome="INTERRUPTED", reason=f"Ray was killed: {ended.reason}")
             setproctitle.setproctitle(_TITLE)
-            inbox.done()
             sender.end(replace(ended, workers=len(idle)))
         if inbox.without_ray.is_set():
             # Nothing can be said to Ray any more, and waiting for its answers would take long.

@@ -52,12 +52,8 @@ class Inbox:
         """Waits for the next job; None once it is time to leave."""
         return self._orders.get()
 
-    def done(self) -> None:
-        """Forgets the job, which runs no more. To be called before the service is told, which may send another at once."""
-        self._current = None
-
     def leave(self) -> None:
-        """Stops the job that runs, with a checkpoint, and takes no other. May be called by a signal's handler."""
+        """Stops the job that runs, if any, with a checkpoint, and takes no other. May be called by a signal's handler."""
         self._leaving = True
         if (order := self._current) is not None:
             order.control.stop()
@@ -68,6 +64,7 @@ class Inbox:
             self._read_all()
         finally:
             if self.without_ray.is_set() and self._current is None:
+                # The main thread may be waiting for Ray.
                 os._exit(0)
             # By a clock that needs no lock of Python's: whatever hangs, this process ends.
             faulthandler.dump_traceback_later(_LEAVE_S, exit=True, file=os.open(os.devnull, os.O_WRONLY))
