@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -46,9 +47,7 @@ class Calls:
         Raises:
             RemoteError: it failed.
         """
-        timeout_s = self._timeout_s if timeout_s is None else timeout_s
-        with self._errors():
-            return _is(answer, self._call(type(request))(request, timeout=timeout_s, metadata=self._metadata))
+        return self._answer(request, type(request), answer, self._timeout_s if timeout_s is None else timeout_s)
 
     def send(self, kind: type[Message], parts: Iterator[Message], answer: type[Answer], *, timeout_s: float) -> Answer:
         """Many messages of a kind, one answer.
@@ -56,8 +55,7 @@ class Calls:
         Raises:
             RemoteError: it failed.
         """
-        with self._errors():
-            return _is(answer, self._call(kind)(parts, timeout=timeout_s, metadata=self._metadata))
+        return self._answer(parts, kind, answer, timeout_s)
 
     def stream(self, request: Message, answer: type[Answer], *, timeout_s: float) -> Generator[Answer, None, None]:
         """One request, many answers. Where the generator is closed before its end, the service is told to send no more.
@@ -65,10 +63,10 @@ class Calls:
         Raises:
             RemoteError: it failed, maybe after some answers.
         """
-        with self._errors():
-            call = self._call(type(request))(request, timeout=timeout_s, metadata=self._metadata)
+        with self._errors(), _uninterrupted() as do:
+            call = do(self._method(type(request)), request, timeout=timeout_s, metadata=self._metadata)
             try:
-                for message in call:
+                while (message := do(next, call, None)) is not None:
                     yield _is(answer, message)
             finally:
                 call.cancel()
@@ -80,7 +78,15 @@ class Calls:
         if channel is not None:
             channel.close()
 
-    def _call(self, kind: type[Message]) -> Any:
+    def _answer(self, request: Any, kind: type[Message], answer: type[Answer], timeout_s: float) -> Answer:
+        with self._errors(), _uninterrupted() as do:
+            call = do(self._method(kind).future, request, timeout=timeout_s, metadata=self._metadata)
+            try:
+                return _is(answer, do(call.result))
+            finally:
+                call.cancel()
+
+    def _method(self, kind: type[Message]) -> Any:
         with self._lock:
             if self._closed:
                 raise InputError("this client is closed; make a new one")
@@ -102,6 +108,16 @@ class Calls:
             if self._closed:
                 raise InputError("this client was closed during a request") from None
             raise
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[Callable[..., Any]]:
+    """Does calls on a thread where no signal's exception can reach them.
+
+    A Ctrl-C in the middle of gRPC's own Python code leaves its books in disorder, and now and then aborts the process.
+    """
+    with ThreadPoolExecutor(1, "shardsgd-call") as executor:
+        yield lambda work, *arguments, **options: executor.submit(work, *arguments, **options).result()
 
 
 def _is(kind: type[Answer], message: object) -> Answer:

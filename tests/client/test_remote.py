@@ -2,9 +2,12 @@
 
 import hashlib
 import io
+import signal
 import subprocess
 import sys
+import threading
 import time
+import traceback
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -336,6 +339,34 @@ def test_a_watch_that_is_left_early_ends_at_the_service(service, client):
     watch.close()
     service.steps(JOB, 1)
     assert watched_now(service) == 0
+
+
+def test_a_signal_never_interrupts_grpc(service, client):
+    """Ctrl-C in the middle of gRPC's own Python code has aborted the process."""
+    service.add_job(JOB)
+    interrupted = []
+
+    def note(_, frame):
+        interrupted.append([each.f_globals["__name__"] for each, _ in traceback.walk_stack(frame)])
+
+    def disturb():
+        while len(interrupted) < 20:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+            time.sleep(0.001)
+        service.happen(JOB, "SUCCEEDED")
+
+    before = signal.signal(signal.SIGUSR1, note)
+    try:
+        watch = client.job(JOB).watch()
+        next(watch)
+        with ThreadPoolExecutor(1) as other:
+            disturbed = other.submit(disturb)
+            assert len(list(watch)) == 1
+            disturbed.result()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert any("shardsgd.remote_calls" in names for names in interrupted)
+    assert not [names for names in interrupted if any(name.startswith("grpc") for name in names)]
 
 
 def watched_now(service):

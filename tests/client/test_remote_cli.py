@@ -271,7 +271,7 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_come_back(service):
     assert command.stdout.readline() == "queued\n"
     command.send_signal(signal.SIGINT)
     stdout, stderr = command.communicate(timeout=30)
-    assert (command.returncode, stdout) == (130, "")
+    assert (command.returncode, stdout) == (130, ""), stderr
     assert stderr == "job toy-1 goes on: `shardsgd watch toy-1` follows it, `shardsgd cancel toy-1` ends it\n"
     assert service.jobs["toy-1"].intent == pb.INTENT_RUN
 
