@@ -15,6 +15,8 @@ from shardsgd.coordinator.files import Guard, write_atomically
 from shardsgd.coordinator.loop import TrainState
 from shardsgd.coordinator.records import Incident, StepRecord, ValidationRecord, finite
 
+# `json.dumps` makes an encoder at every call that is not of the plainest kind.
+_encoded = json.JSONEncoder(allow_nan=False).encode
 _STEP_FIELDS = tuple(field.name for field in fields(StepRecord))
 _INCIDENT_FIELDS = tuple(field.name for field in fields(Incident) if field.name != "step")
 
@@ -74,9 +76,9 @@ class MetricsFile:
             values = {"loss": record.loss, "accuracy": record.accuracy}
             line = {"step": record.step, "epoch": record.epoch, "validation": values}
         try:
-            text = json.dumps(line, allow_nan=False)
+            text = _encoded(line)
         except ValueError:
-            text = json.dumps(finite(line), allow_nan=False)
+            text = _encoded(finite(line))
         self._lines.append(text + "\n")
 
     def flush(self) -> None:

@@ -127,8 +127,8 @@ def unpack_answer(
             return Gradients(request, worker, sums, by_node, losses, LeafSeconds(*seconds.tolist()))
         case UpdateRequest():
             nodes = above([node for node, _ in request.holders], shards)
-            norms, figures = np.split(numbers[1:].reshape(len(nodes) + 3, units), [len(nodes)])
-            return Updates(request, worker, BlockUpdates(norms, *figures), float(numbers[0]))
+            rows = numbers[1:].reshape(len(nodes) + 3, units)
+            return Updates(request, worker, BlockUpdates(rows[:-3], *rows[-3:]), float(numbers[0]))
 
 
 def _numbers(reply: Reply) -> list[NDArray[np.float64]]:
