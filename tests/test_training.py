@@ -15,9 +15,10 @@ import shardsgd
 from shardsgd import Control, InterruptedJobError, JobError, JobSpec, ResumeError
 from shardsgd.coordinator.data import load_dataset
 from shardsgd.coordinator.loop import StepLoop, initial_state
+from shardsgd.coordinator.opening import open_exchange
 from shardsgd.coordinator.rates import learning_rates
 from shardsgd.coordinator.records import Silent, as_json
-from shardsgd.coordinator.training import make_problem, open_exchange
+from shardsgd.coordinator.training import make_problem
 from shardsgd.workers.environment import WORKER_ENVIRONMENT
 from shardsgd.workers.pool import WorkerPool
 

@@ -23,6 +23,7 @@ from shardsgd.model.tree import Node, cover
 from shardsgd.spec import JobSpec
 from shardsgd.workers.compute import LeafComputer
 from shardsgd.workers.exchange import (
+    BatchDistancesRequest,
     EvaluationRequest,
     Event,
     Exchange,
@@ -30,6 +31,7 @@ from shardsgd.workers.exchange import (
     Gradients,
     Request,
     RequestFailed,
+    RowDistancesRequest,
     UpdateRequest,
     WorkerJoined,
     WorkerLeaving,
@@ -322,6 +324,8 @@ class InProcessExchange:
         parameters = self.computer.own_parameters(before.theta)
         if isinstance(request, EvaluationRequest):
             return replace(self.computer.evaluations(request, parameters), worker=worker)
+        if isinstance(request, RowDistancesRequest | BatchDistancesRequest):
+            return replace(self.computer.distances(request, parameters, after.theta), worker=worker)
         return replace(self.computer.gradients(request, parameters, partial(self._sum, worker)), worker=worker)
 
 

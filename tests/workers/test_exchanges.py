@@ -9,10 +9,11 @@ import pytest
 from fakes import FakeClock, FirstWorkers, toy_dataset, toy_loop, toy_rounds, toy_spec
 
 from shardsgd.coordinator.loop import StepLoop
+from shardsgd.coordinator.opening import open_exchange
 from shardsgd.coordinator.plan import Patience
 from shardsgd.coordinator.rates import learning_rates
 from shardsgd.coordinator.staffing import Limits
-from shardsgd.coordinator.training import make_problem, open_exchange
+from shardsgd.coordinator.training import make_problem
 from shardsgd.errors import JobError, LeafError
 from shardsgd.workers.environment import WORKER_ENVIRONMENT
 from shardsgd.workers.exchange import GradientRequest, Gradients, UpdateRequest, WorkerLost

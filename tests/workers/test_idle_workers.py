@@ -12,7 +12,8 @@ from fakes import FakeClock, toy_dataset, toy_loop, toy_rounds, toy_spec
 
 from shardsgd.coordinator.loop import StepLoop
 from shardsgd.coordinator.rates import learning_rates
-from shardsgd.coordinator.training import make_problem, open_exchange
+from shardsgd.coordinator.opening import open_exchange
+from shardsgd.coordinator.training import make_problem
 from shardsgd.workers import idle_workers
 from shardsgd.workers.environment import WORKER_ENVIRONMENT
 from shardsgd.workers.exchange import GradientRequest
@@ -132,7 +133,7 @@ def test_a_worker_that_is_not_well_is_not_kept(what, idle):
     if what == "was given notice":
         os.kill(ill, signal.SIGTERM)
         # It says so, and nobody listens any more.
-        while not exchange._selector.select(LIMIT_S):
+        while not exchange._incoming.poll(1000 * LIMIT_S):
             pass
     else:
         os.kill(ill, {"hangs": signal.SIGSTOP, "is dead": signal.SIGKILL}[what])
