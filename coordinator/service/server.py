@@ -122,13 +122,15 @@ async def serve(options: ServeOptions, listening: Callable[[str], None]) -> None
         loop.add_signal_handler(number, stopping.set)
 
     async with AsyncExitStack() as stack:
-        store = JobStore(options.store)
+        # Runners have another current folder.
+        root = options.store.absolute()
+        store = JobStore(root)
         stack.callback(store.close)
-        datasets = DatasetFiles(options.store / "datasets", options.limits.upload_bytes or _ANY_SIZE)
-        folder = options.store / "jobs"
+        datasets = DatasetFiles(root / "datasets", options.limits.upload_bytes or _ANY_SIZE)
+        folder = root / "jobs"
         folder.mkdir(mode=0o700, exist_ok=True)
         sweep_folders(folder, lambda name: store.get(name) is not None)
-        private = [options.store.absolute(), options.store.resolve()]
+        private = [root, root.resolve()]
         feed = Feed(store)
         runners = Runners(
             capacity=options.capacity, object_store_bytes=options.object_store_bytes, log=say, warm=options.warm

@@ -22,7 +22,8 @@ class Service:
     def __init__(self, store: Path, *arguments, workers=2):
         self.store = store
         self._errors = store.with_suffix(".log")
-        command = [sys.executable, "-m", "shardsgd", "serve", "--address", "127.0.0.1:0", "--store", store]
+        # A path as users write it. Other processes of a service have another current folder.
+        command = [sys.executable, "-P", "-m", "shardsgd", "serve", "--address", "127.0.0.1:0", "--store", store.name]
         with self._errors.open("ab") as errors:
             self.process = subprocess.Popen(
                 [*map(str, [*command, "--workers", workers, *arguments])],
@@ -30,6 +31,7 @@ class Service:
                 stderr=errors,
                 text=True,
                 start_new_session=True,
+                cwd=store.parent,
             )
         line = self.process.stdout.readline()
         found = re.search(r"serves on (\S+)", line)
