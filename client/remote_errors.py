@@ -35,6 +35,7 @@ _REFUSED = frozenset(
 )
 _UNAVAILABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 
+_CLOSED = "the connection was closed, as by a service that wants TLS (tls_ca) or a certificate of yours (tls_cert)"
 # What gRPC says where no connection comes about, and what that means. The first that fits.
 _CAUSES = (
     ("Connection refused", "nothing listens there (connection refused)"),
@@ -44,8 +45,8 @@ _CAUSES = (
     ("Hostname Verification Check failed", "its certificate is for another host name"),
     ("WRONG_VERSION_NUMBER", "it does not speak TLS there"),
     ("Ssl handshake failed", "the TLS handshake failed"),
-    ("Socket closed", "the connection was closed"),
-    ("Connection reset", "the connection was closed"),
+    ("Socket closed", _CLOSED),
+    ("Connection reset", _CLOSED),
 )
 
 

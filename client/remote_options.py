@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shardsgd.errors import ServiceUnavailableError
+from shardsgd.errors import RefusedError, ServiceUnavailableError
 from shardsgd.remote_endpoint import DEFAULT_ADDRESS, read_token
 from shardsgd.terminal import exit_codes
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _PANEL = "The service"
 # A person who watches bears with more than a program, which is told by its exit code.
 _PATIENCE_S = 300.0
+_WHO = "\n  --token-file or SHARDSGD_TOKEN_FILE names a file that holds your token"
 _WHERE = "\n  --server or SHARDSGD_SERVER says where it is; `shardsgd serve` starts one"
 
 
@@ -145,6 +146,10 @@ def service_command(function: Callable[..., None]) -> Callable[..., None]:
             except ServiceUnavailableError as error:
                 hint = "" if error.reason else _WHERE
                 raise ServiceUnavailableError(f"{error}{hint}", error.reason, error.code) from None
+            except RefusedError as error:
+                if error.code != "UNAUTHENTICATED" or connection.token_file is not None:
+                    raise
+                raise RefusedError(f"{error}{_WHO}", error.reason, error.code) from None
 
     parameters = [*(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own), *options]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # Typer reads it

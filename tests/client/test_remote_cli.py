@@ -111,8 +111,8 @@ def test_without_a_service_every_command_says_so_and_exits_with_1(command):
 def test_a_refusal_of_the_service_is_one_message(service, command):
     # The fake gives way to each command's first request.
     method = {"submit": "GetServerInfo", "jobs": "ListJobs", "server": "GetServerInfo"}.get(command, "GetJob")
-    service.faults = [Fault(method, error=ServiceError(Reason.UNAUTHENTICATED, "the token is not known"))]
-    assert run(command, *COMMANDS[command], code=2) == ("", "error: the token is not known\n")
+    service.faults = [Fault(method, error=ServiceError(Reason.ILLEGAL_STATE, "it may not be"))]
+    assert run(command, *COMMANDS[command], code=2) == ("", "error: it may not be\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -89,5 +89,13 @@ def test_an_owner_has_no_more_jobs_than_allowed(client_of):
 
 
 def test_plain_text_does_not_get_through(secured):
-    with shardsgd.Client(secured.address, patience_s=0.1) as client, pytest.raises(ShardsgdError):
+    with shardsgd.Client(secured.address, patience_s=0.1) as client, pytest.raises(ShardsgdError, match="wants TLS"):
         client.server_info()
+
+
+def test_a_command_without_a_token_says_how_to_give_one(keys, secured):
+    command = [sys.executable, "-m", "shardsgd", "jobs", "--server", secured.address, "--tls-ca", keys[0] / "ca.pem"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no token" in done.stderr
+    assert "--token-file or SHARDSGD_TOKEN_FILE" in done.stderr
