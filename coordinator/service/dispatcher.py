@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from shardsgd.coordinator.service.translation import without_folders
 from shardsgd.coordinator.service.watch import Feed
 from shardsgd.errors import ShardsgdError
 
-# Deaths of a job's step loop in a row, without a step between them, before the job fails.
+# Deaths of a job's step loop, or of Ray under it, in a row, without a step between them, before the job fails.
 _MOST_DEATHS = 3
 # Between two looks at a disk that was full.
 _DISK_FULL_SECONDS = 5.0
@@ -215,24 +215,25 @@ class Dispatcher:
                 case Happened():
                     last = await asyncio.to_thread(self._store.append, job_id, message.events)
                     await self._feed.announce(job_id, last)
+                case Ended(outcome="INTERRUPTED", reason=str(why)) if why:
+                    return await self._after_loss(job_id, why)
                 case Ended():
                     self._deaths.pop(job_id, None)
-                    # How to go on with a run on the command line is of no use here.
-                    return replace(message, reason="") if message.outcome == "INTERRUPTED" else message
-        return await self._after_death(job_id, await runner.ended())
+                    return message
+        return await self._after_loss(job_id, f"its step loop died: {await runner.ended()}")
 
-    async def _after_death(self, job_id: str, why: str) -> Ended:
-        """What becomes of a job whose step loop has died: it is tried again, but not for ever."""
+    async def _after_loss(self, job_id: str, reason: str) -> Ended:
+        """What becomes of a job whose step loop, or Ray, has died: it is tried again, but not for ever."""
         step = (await asyncio.to_thread(self._store.position, job_id)).step
         deaths, at = self._deaths.get(job_id, (0, -1))
         deaths = deaths + 1 if step == at else 1
         self._deaths[job_id] = deaths, step
-        reason = f"its step loop died: {why}"
         self._log(f"{job_id}: {reason}")
         if deaths < _MOST_DEATHS:
             return Ended("INTERRUPTED", reason, None, False)
         del self._deaths[job_id]
-        return Ended("FAILED", f"{reason}; {_MOST_DEATHS} times in a row after step {step}", None, False)
+        where = "before its first step" if step < 0 else f"after step {step}"
+        return Ended("FAILED", f"{reason}; {_MOST_DEATHS} times in a row {where}", None, False)
 
     async def _record_end(self, job_id: str, ended: Ended) -> None:
         """Records how a run ended, however long the disk takes to have room for it."""

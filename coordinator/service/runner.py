@@ -85,15 +85,18 @@ def _work(service: socket.socket, inbox: Inbox, *, address: str, workers: int) -
 
 
 def _run(order: Order, sender: EventSender, idle: IdleWorkers) -> Ended:
-    """Runs a job and says how it ended. What is not foreseen ends the process, and so tells the service."""
+    """Runs a job and says how it ended. What is not foreseen ends the process, and so tells the service.
+
+    Where it was interrupted, because it was told to, there is no reason to give.
+    """
     try:
         spec = parse_spec(order.run.spec_toml).resolved()
         setproctitle.setproctitle(f"{_TITLE} {spec.name}")
         return _trained(spec, order, sender, idle)
     except InputError as error:
         return Ended("FAILED", str(error), input_error=True)
-    except InterruptedJobError as error:
-        return Ended("INTERRUPTED", str(error))
+    except InterruptedJobError:
+        return Ended("INTERRUPTED", "")
     except JobError as error:
         return Ended("FAILED", str(error))
 
@@ -115,7 +118,7 @@ def _trained(spec: JobSpec, order: Order, sender: EventSender, idle: IdleWorkers
         idle=idle,
         about_to_step=sender.about_to_step,
     ).summary
-    return Ended(summary.state, summary.reason, as_json(summary))
+    return Ended(summary.state, "" if summary.state == "INTERRUPTED" else summary.reason, as_json(summary))
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ class Ended:
 
     Attributes:
         outcome: SUCCEEDED (a stop rule held), INTERRUPTED (it can go on from a checkpoint) or FAILED.
-        reason: in words.
+        reason: in words; empty where it was interrupted because it was told to stop.
         summary: the object of summary.json; None if the run ended before its first step.
         input_error: it failed because what was asked for is wrong, so that it would fail again.
         workers: that the runner has warm now.
