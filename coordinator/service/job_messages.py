@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import cast
 
 from shardsgd.coordinator.service.event_messages import metrics_message, state_number, summary_message, timestamp
@@ -20,7 +21,7 @@ def job_message(record: JobRecord, queue_position: int | None = None) -> pb.Job:
     """
     message = pb.Job(
         job_id=record.job_id,
-        spec=spec_message(parse_spec(record.spec_toml)),
+        spec=_spec(record.spec_toml),
         state=state_number(record.state),
         reason=record.reason,
         intent=cast("pb.Intent", pb.Intent.Value(f"INTENT_{record.intent}")),
@@ -39,3 +40,9 @@ def job_message(record: JobRecord, queue_position: int | None = None) -> pb.Job:
     if record.summary is not None:
         message.summary.CopyFrom(summary_message(record.summary))
     return message
+
+
+@lru_cache(maxsize=1024)
+def _spec(toml: str) -> pb.JobSpec:
+    """A recorded spec as a message, not to be changed. Reading one takes half a millisecond, and lists hold many."""
+    return spec_message(parse_spec(toml))
