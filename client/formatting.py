@@ -93,20 +93,83 @@ def rows(value: float | None) -> str:
     return f"{text} row{'' if text == '1' else 's'}"
 
 
-def noise_in_words(noise_scale: float | None, batch_size: int) -> str:
+def compact(value: float) -> str:
+    """A number in as few characters as tell its size.
+
+    Example:
+        >>> compact(314.2), compact(1234.5), compact(31_420), compact(2.5e6)
+        ('310', '1.2k', '31k', '2.5M')
+    """
+    rounded = float(f"{value:.1e}")
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if size <= rounded < 1000 * size:
+            return f"{rounded / size:g}{unit}"
+    return number(rounded, 2)
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """The interval of a noise scale, in rows.
+
+    Args:
+        low: lower end; None where nothing can be told.
+        high: upper end; None where there is none.
+
+    Example:
+        >>> interval(903.0, 1699.0), interval(120.0, None), interval(None, None)
+        ('900 to 1,700', 'at least 120', 'n/a')
+    """
+    if low is None:
+        return MISSING
+    return f"at least {number(low, 2)}" if high is None else f"{number(low, 2)} to {number(high, 2)}"
+
+
+def rows_within(value: float | None, low: float | None, high: float | None) -> str:
+    """A noise scale with its interval: two digits of the ends, and one or two more of what is between them.
+
+    Args:
+        value: tr Σ/|G|², in rows; None where |G|² is estimated below 0.
+        low: lower end; None where nothing can be told.
+        high: upper end; None where there is none.
+
+    Example:
+        >>> rows_within(1234.4, 903.0, 1699.0), rows_within(314.2, 120.0, None), rows_within(None, 120.0, None)
+        ('1,234 rows (900 to 1,700)', '314 rows (at least 120)', 'at least 120 rows')
+        >>> rows_within(314.2, None, None)
+        '310 rows'
+    """
+    if low is None:
+        return rows(value)
+    if value is None:
+        return f"at least {rows(low)}"
+    text = number(value, 4 if value >= 1000 else 3)
+    return f"{text} row{'' if text == '1' else 's'} ({interval(low, high)})"
+
+
+def noise_in_words(
+    noise_scale: float | None, batch_size: int, *, low: float | None = None, high: float | None = None
+) -> str:
     """What tr Σ/|G|² says about the batch size, no more precisely than it is known.
+
+    Args:
+        noise_scale: tr Σ/|G|², in rows.
+        batch_size: what it is compared with.
+        low: lower end of its 95% interval; None where nothing can be told.
+        high: upper end; None where there is none.
 
     A batch of tr Σ/|G|² rows has an averaged gradient whose variance equals its squared mean: far below, the variance
     still falls by what a larger batch averages; far above, there is little left to average away
     (McCandlish et al. 2018, arXiv:1812.06162, the "simple" noise scale).
     """
-    if noise_scale is None or not math.isfinite(noise_scale):
+    about = low if noise_scale is None else noise_scale
+    if about is None or not math.isfinite(about):
         return "not estimated, for want of two leaves a step or of a gradient that stands out from its noise"
     batch = f"a batch of {count(batch_size)}"
-    if 3 * batch_size < noise_scale:
+    if 3 * batch_size < about:
         meaning = f"{batch} is well below it, so its gradient is mostly noise and more rows would still pay"
+    elif noise_scale is None:
+        meaning = f"{batch} may be below it or above"
     elif batch_size > 3 * noise_scale:
         meaning = f"{batch} is well above it, so its gradient is mostly signal and more rows would buy little"
     else:
         meaning = f"{batch} is of the same order, so its gradient is about as much signal as noise"
-    return f"tr Σ/|G|² ≈ {rows(noise_scale)}, an order of magnitude; {meaning}"
+    return f"{rows_within(noise_scale, low, high)}, a guide to an order of magnitude; {meaning}"

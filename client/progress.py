@@ -16,7 +16,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from shardsgd.coordinator.records import incident_text
-from shardsgd.formatting import count, duration, number, percent, rows
+from shardsgd.formatting import compact, count, duration, number, percent
 
 if TYPE_CHECKING:
     from shardsgd.coordinator.records import Incident, Pace, StepRecord, ValidationRecord
@@ -230,7 +230,7 @@ def _figures(record: StepRecord, pace: Pace, validation: ValidationRecord | None
             figures.append(_Figure(5, "accuracy", percent(validation.accuracy), width=6))
     figures.append(_Figure(9, "lr", number(record.learning_rate), width=7))
     if record.noise_scale is not None:
-        figures.append(_Figure(10, "noise scale", rows(record.noise_scale), width=10))
+        figures.append(_Figure(10, "noise scale", compact(record.noise_scale), width=4))
     figures.append(_Figure(8, "", number(pace.samples_per_second), "samples/s", width=7))
     if pace.eta_seconds is not None:
         figures.append(_Figure(3, "", duration(max(1.0, round(pace.eta_seconds, 0))), "left", width=9))

@@ -73,7 +73,9 @@ def _progress(progress: JobProgress) -> dict[str, Any]:
     return _finite(told | asdict(progress.pace))
 
 
-_UNTOLD = frozenset(f"{part}_seconds" for part in ("gather", "leaf", "reduce", "exchange", "update", "idle"))
+_UNTOLD = frozenset(f"{part}_seconds" for part in ("gather", "leaf", "reduce", "exchange", "update", "idle")) | {
+    "layer_norms"
+}
 
 
 def _spec(info: JobInfo) -> dict[str, Any] | None:

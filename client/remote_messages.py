@@ -101,7 +101,8 @@ def summary_of(given: Mapping[str, Any]) -> Summary:
     try:
         noise = given["gradient_noise"]
         variance = tuple(VariancePoint(**{name: point[name] for name in _POINT}) for point in noise["variance"])
-        measured = GradientNoise(**{name: noise[name] for name in _NOISE}, variance=variance)
+        intervals = {name: noise.get(name) for name in _INTERVALS}
+        measured = GradientNoise(**{name: noise[name] for name in _NOISE}, variance=variance, **intervals)
         values = {name: value for name, value in given.items() if name in known}
         return Summary(**values | {"gradient_noise": measured})
     except (KeyError, TypeError) as error:
@@ -121,6 +122,8 @@ def server_info(message: pb.GetServerInfoResponse) -> ServerInfo:
 
 _POINT = ("rows", "measured", "predicted")
 _NOISE = ("noise_trace", "gradient_norm_squared", "noise_scale")
+# Of these; a service of an older version does not tell them.
+_INTERVALS = tuple(f"{name}_{end}" for name in _NOISE for end in ("low", "high"))
 
 
 def _summary_object(message: pb.Summary) -> dict[str, Any]:
@@ -143,6 +146,10 @@ def _step(metrics: pb.Metrics) -> StepRecord:
         noise_trace=_given(metrics, "noise_trace"),
         noise_scale=_given(metrics, "noise_scale"),
         step_seconds=metrics.step_seconds,
+        noise_norm_squared=_given(metrics, "noise_norm_squared"),
+        noise_scale_low=_given(metrics, "noise_scale_low"),
+        noise_scale_high=_given(metrics, "noise_scale_high"),
+        gain=_given(metrics, "gain"),
     )
 
 

@@ -111,6 +111,12 @@ class Schedule(Section):
     )
     every: Annotated[int, Field(ge=1)] | None = Field(None, description="T of c^⌊t/T⌋, in steps (step)")
     rate: Positive | None = Field(None, description="β of exp(−βt) (exponential)")
+    scale_invariant: bool = Field(
+        False, description="scale the rate by AdaScale's gain r, and let the schedule advance by r a step instead of 1"
+    )
+    tuned_for: Rows | None = Field(
+        None, description="batch size that the schedule was tuned for, at most batch.size (scale_invariant)"
+    )
 
 
 class Batch(Section):

@@ -6,7 +6,7 @@ import difflib
 import json
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import annotated_types as bounds
@@ -46,8 +46,13 @@ def field_problems(model: type[BaseModel], given: Mapping[str, Any], error: Vali
     return [*problems.values(), *_cross_problems_beside(model, given, set(problems))]
 
 
-def cross_problems(spec: JobSpec) -> list[FieldProblem]:
-    """Problems of fields that are each right but impossible together."""
+def cross_problems(spec: JobSpec, unknown: Collection[str] = ()) -> list[FieldProblem]:
+    """Problems of fields that are each right but impossible together.
+
+    Args:
+        spec: whose.
+        unknown: tables that were wrong, so that what the spec has in their place is not what was meant.
+    """
     schedule, workers = spec.schedule, spec.workers
     crossed = [
         FieldProblem(f"workers.{name}", str(value), f"must be {words} workers.count = {workers.count}")
@@ -57,15 +62,25 @@ def cross_problems(spec: JobSpec) -> list[FieldProblem]:
         )
         if wrong
     ]
+    needs = [(name, f'schedule.kind = "{schedule.kind}"') for name in _SCHEDULE_NEEDS[schedule.kind]]
+    if schedule.scale_invariant:
+        needs.append(("tuned_for", "schedule.scale_invariant"))
+        if "batch" not in unknown:
+            crossed += _scale_invariant_problems(spec)
     return crossed + [
-        FieldProblem(
-            f"schedule.{name}",
-            "",
-            f'required with schedule.kind = "{schedule.kind}": {describe(type(schedule).model_fields[name])}',
-        )
-        for name in _SCHEDULE_NEEDS[schedule.kind]
+        FieldProblem(f"schedule.{name}", "", f"required with {what}: {describe(type(schedule).model_fields[name])}")
+        for name, what in needs
         if getattr(schedule, name) is None
     ]
+
+
+def _scale_invariant_problems(spec: JobSpec) -> Iterator[FieldProblem]:
+    tuned_for, batch = spec.schedule.tuned_for, spec.batch
+    if tuned_for is not None and tuned_for > batch.size:
+        yield FieldProblem("schedule.tuned_for", str(tuned_for), f"must be at most batch.size = {batch.size}")
+    if batch.shards < 2:
+        what = "must be at least 2 with schedule.scale_invariant: the gain is estimated from how far shards differ"
+        yield FieldProblem("batch.shards", str(batch.shards), what)
 
 
 def describe(field: FieldInfo | None) -> str:
@@ -144,7 +159,7 @@ def _cross_problems_beside(model: type[BaseModel], given: Mapping[str, Any], wro
         if name in kept and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
     }
     probe = model.model_construct(**tables)
-    return cross_problems(probe)  # type: ignore[arg-type]  # a JobSpec but for its static type
+    return cross_problems(probe, sections)  # type: ignore[arg-type]  # a JobSpec but for its static type
 
 
 def _dotted(path: tuple[int | str, ...]) -> str:

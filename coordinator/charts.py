@@ -13,7 +13,7 @@ from shardsgd.coordinator.records import StepRecord
 from shardsgd.formatting import plural
 
 _TABLE_ROWS = 12
-Role = Literal["raw", "main", "points", "reference"]
+Role = Literal["raw", "main", "points", "reference", "bound", "one of many"]
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,15 @@ class Line:
         label: in the legend.
         role: what it is to the reader.
         x: strictly finite.
-        y: likewise, and as many.
+        y: likewise, and as many; of a "bound" NaN where it has a gap.
+        number: among lines of the role "one of many", which differ by it.
     """
 
     label: str
     role: Role
     x: Series
     y: Series
+    number: int = 0
 
 
 @dataclass(frozen=True)

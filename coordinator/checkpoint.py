@@ -86,6 +86,7 @@ def save_checkpoint(folder: Path, state: TrainState, job: Job, guard: Guard = nu
         state={
             "seconds": state.seconds,
             "recoveries": state.recoveries,
+            "schedule_steps": state.schedule_steps,
             "progress": asdict(state.progress),
             "noise": _noise_json(state.noise),
         },

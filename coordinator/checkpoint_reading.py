@@ -90,6 +90,8 @@ def _load(path: Path, step: int, layout: Layout, slots: int) -> Checkpoint:
         progress=Progress(**manifest.state["progress"]),
         seconds=manifest.state["seconds"],
         recoveries=manifest.state["recoveries"],
+        # Missing where no gain was known yet.
+        schedule_steps=manifest.state.get("schedule_steps", float(step)),
     )
     return Checkpoint(state, Origin(**manifest.origin), JobSpec(**manifest.spec).resolved())
 
@@ -126,4 +128,8 @@ def _check_format_1(data: Path) -> None:
 
 
 def _noise(fields: dict[str, Any]) -> NoiseHistory:
-    return NoiseHistory(**fields | {"pairs": {leaves: (total, number) for leaves, total, number in fields["pairs"]}})
+    pairs = {leaves: (total, number) for leaves, total, number in fields["pairs"]}
+    if "trace_spread" not in fields:
+        # Of a version without intervals: smoothing begins again, as values without their spread would seem to be exact.
+        fields = fields | {"weight": 0.0, "trace": 0.0, "norm_squared": 0.0}
+    return NoiseHistory(**fields | {"pairs": pairs})

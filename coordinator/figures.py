@@ -23,6 +23,11 @@ from shardsgd.coordinator.report_axes import ROUND, fix_ticks, linear_tick, log_
 # About as wide as a column of the page: text keeps its size, and is still readable on a phone.
 _SIZE_INCHES = (5.2, 3.1)
 _MOST_MARKERS = 40
+# Of each of many lines; their markers are not above each other.
+_FEW_MARKERS = 7
+# Lines that have room for their legend beside them. More have it below the picture, in two columns.
+_MOST_BESIDE = 3
+_LEGEND_ROW_INCHES = 0.21
 _USUAL_LABEL = len("100,000")  # pictures below each other have their axes below each other
 _INK, _GRID, _BLUE, _RED, _PAPER = "#1f2933", "#d9dee5", "#0a6ebd", "#c2410c", "#fefefe"
 _VARIABLES = {_INK: "ink", _GRID: "grid", _BLUE: "blue", _RED: "red", _PAPER: "paper"}
@@ -39,7 +44,20 @@ _STYLES: dict[Role, dict[str, object]] = {
         "markeredgewidth": 1.6,
     },
     "reference": {"color": _INK, "linewidth": 1.4, "linestyle": (0, (6, 3))},
+    "bound": {"color": _BLUE, "linewidth": 1.2, "linestyle": (0, (1, 1.2))},
+    "one of many": {"linewidth": 1.5, "markersize": 5.5, "markerfacecolor": _PAPER, "markeredgewidth": 1.3},
 }
+# Of one of many lines: colour, dashes and marker, so that two of them differ in two ways.
+_MANY = (
+    (_BLUE, "-", "o"),
+    (_RED, (0, (5, 2)), "s"),
+    (_INK, (0, (1, 1.2)), "^"),
+    (_BLUE, (0, (5, 2, 1, 2)), "D"),
+    (_RED, "-", "v"),
+    (_INK, (0, (5, 2)), "x"),
+    (_BLUE, (0, (1, 1.2)), "P"),
+    (_RED, (0, (5, 2, 1, 2)), "*"),
+)
 _SETTINGS = {
     "svg.fonttype": "none",  # text stays text: it can be found, copied and read aloud, and is a tenth of the size
     "svg.hashsalt": "shardsgd",
@@ -57,7 +75,8 @@ def draw(chart: Chart | Stack) -> str:
     """The picture as an `<svg>` element whose ids start with the chart's key."""
     # From the defaults: a matplotlibrc of the user changes nothing.
     with matplotlib.style.context(["default", _SETTINGS]):
-        figure = Figure(figsize=_SIZE_INCHES)
+        width, height = _SIZE_INCHES
+        figure = Figure(figsize=(width, height + _legend_inches(chart)))
         if isinstance(chart, Stack):
             _draw_stack(figure, chart)
         else:
@@ -69,17 +88,27 @@ def draw(chart: Chart | Stack) -> str:
 
 
 def _draw_lines(figure: Figure, chart: Chart) -> None:
-    axes = figure.add_axes(_place(_USUAL_LABEL), facecolor="none")
+    below = _legend_inches(chart)
+    axes = figure.add_axes(_place(_USUAL_LABEL, below), facecolor="none")
     for line in chart.lines:
         _draw_line(axes, line)
     _dress(axes, chart)
-    axes.set_position(_place(max(len(label.get_text()) for label in axes.get_yticklabels())))
+    if below:
+        figure.legend(loc="lower left", ncols=2, frameon=False, fontsize=10, borderaxespad=0)
+    axes.set_position(_place(max(len(label.get_text()) for label in axes.get_yticklabels()), below))
 
 
-def _place(label_length: int) -> tuple[float, float, float, float]:
-    """Where in the picture the axes are, so that the y axis has room for labels of this length."""
+def _legend_inches(chart: Chart | Stack) -> float:
+    """The height of a legend below the picture; 0 where it has none there."""
+    lines = 0 if isinstance(chart, Stack) else sum(not line.label.startswith("_") for line in chart.lines)
+    return _LEGEND_ROW_INCHES * -(-lines // 2) if lines > _MOST_BESIDE else 0.0
+
+
+def _place(label_length: int, below: float) -> tuple[float, float, float, float]:
+    """Where in the picture the axes are, so that the y axis has room for labels of this length, and `below` inches are left."""
     left = 0.02 + 0.0187 * max(label_length, _USUAL_LABEL)
-    return left, 0.165, 0.98 - left, 0.74
+    height = _SIZE_INCHES[1] + below
+    return left, (0.165 * _SIZE_INCHES[1] + below) / height, 0.98 - left, 0.74 * _SIZE_INCHES[1] / height
 
 
 def _draw_line(axes: Axes, line: Line) -> None:
@@ -87,6 +116,10 @@ def _draw_line(axes: Axes, line: Line) -> None:
     style = dict(_STYLES[line.role])
     if line.role == "points":
         style["markevery"] = max(1, -(-len(x) // _MOST_MARKERS))
+    elif line.role == "one of many":
+        style["color"], style["linestyle"], style["marker"] = _MANY[line.number % len(_MANY)]
+        every = max(1, -(-len(x) // _FEW_MARKERS))
+        style["markevery"] = (every * line.number // len(_MANY) % every, every)
     elif len(x) == 1:
         style["marker"] = "s"  # a line of one point would not be seen
     axes.plot(x, y, label=line.label, **style)  # type: ignore[arg-type]  # keyword names are checked by matplotlib
@@ -114,7 +147,7 @@ def _dress(axes: Axes, chart: Chart) -> None:
     else:
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND))
         axes.yaxis.set_major_formatter(FuncFormatter(linear_tick(*axes.get_ylim(), percent=chart.percent_y)))
-    if len(chart.lines) > 1:
+    if len(chart.lines) > 1 and not _legend_inches(chart):
         axes.legend(frameon=False, fontsize=10)
 
 

@@ -9,6 +9,7 @@ from typing import cast
 
 import numpy as np
 
+from shardsgd.coordinator.rates import LearningRates
 from shardsgd.coordinator.records import StepRecord, ValidationRecord
 from shardsgd.coordinator.rounds import Rounds
 from shardsgd.coordinator.stop import Progress
@@ -37,6 +38,7 @@ class TrainState:
         progress: what the stop rules remember.
         seconds: wall-clock seconds in the step loop so far.
         recoveries: worker losses survived so far.
+        schedule_steps: τ, where the schedule stands: Σ of the gains of the steps so far; t where rates are not scaled.
     """
 
     step: int
@@ -46,6 +48,7 @@ class TrainState:
     progress: Progress
     seconds: float
     recoveries: int
+    schedule_steps: float
 
 
 class StepLoop:
@@ -58,14 +61,15 @@ class StepLoop:
     def __init__(
         self,
         problem: Problem,
-        learning_rate: Callable[[int], float],
+        learning_rates: LearningRates,
         exchange: Exchange,
         rounds: Rounds,
         clock: Clock,
         state: TrainState,
     ) -> None:
         self._problem = problem
-        self._learning_rate = learning_rate
+        self._learning_rates = learning_rates
+        self._array_names = tuple(entry.name for entry in problem.layout.entries)
         self._update = StepUpdater(problem, exchange, rounds)
         self._exchange = exchange
         self._rounds = rounds
@@ -89,13 +93,19 @@ class StepLoop:
         )
         gradients = cast(Sequence[Gradients], replies)
         collected = self._clock()
-        rows, rate = sampling.step_rows(state.step), self._learning_rate(state.step)
+        rows = sampling.step_rows(state.step)
+        # From the steps before: this step's gradient is known in whole only when the update is under way.
+        gain = self._learning_rates.gain(state.noise, rows)
+        advance = 1.0 if gain is None else gain
+        rate = advance * self._learning_rates(int(state.schedule_steps))
         loss = _exact_sum(loss for part in gradients for loss in part.losses) / rows
         if not math.isfinite(loss):
             raise self._diverged(rate, f"the loss is {loss:g}")
         updated = self._update.update(gradients, state.step, rate, self._current)
         self._check_finite(updated, loss, rows, rate)
-        noise = step_noise(updated.norms, [sampling.leaf_count(shard, state.step) for shard in range(sampling.shards)])
+        noise = step_noise(updated.norms, sampling.leaf_counts(state.step))
+        history = state.noise.after(noise)
+        scale_low, scale_high = history.noise_scale_interval
         successor = self._exchange.states[1 - self._current]
         ended = self._clock()
         loss += updated.regularizer
@@ -103,10 +113,11 @@ class StepLoop:
             step=state.step + 1,
             theta=successor.theta,
             optimizer_state=successor.slots,
-            noise=state.noise.after(noise),
+            noise=history,
             progress=state.progress.with_step(loss, rows),
             seconds=state.seconds + ended - started,
             recoveries=self._rounds.members.losses,
+            schedule_steps=state.schedule_steps + advance,
         )
         # Together, and last: whatever goes wrong before, θ_t is still what it was.
         self._current, self.state = 1 - self._current, after
@@ -117,8 +128,13 @@ class StepLoop:
             learning_rate=rate,
             gradient_norm=updated.gradient_squared_norm**0.5,
             noise_trace=None if noise is None else noise.trace,
-            noise_scale=self.state.noise.noise_scale,
+            noise_scale=history.noise_scale,
             step_seconds=ended - started,
+            noise_norm_squared=None if noise is None else noise.norm_squared,
+            noise_scale_low=scale_low,
+            noise_scale_high=scale_high,
+            gain=gain,
+            layer_norms=dict(zip(self._array_names, map(math.sqrt, updated.squared_norms), strict=True)),
             **_shares(gradients, updated, collected - started, ended - collected),
         )
 
@@ -187,7 +203,7 @@ def _exact_sum(values: Iterable[float]) -> float:
 def initial_state(problem: Problem, seed: int) -> TrainState:
     """θ_0 and everything else before the first step."""
     theta, slots = problem.network.initialize(seed, problem.layout), Updater(problem).buffers().slots
-    return TrainState(0, theta, slots, NoiseHistory(), Progress(), seconds=0.0, recoveries=0)
+    return TrainState(0, theta, slots, NoiseHistory(), Progress(), seconds=0.0, recoveries=0, schedule_steps=0.0)
 
 
 def _moved(state: TrainState, memory: StateBuffers) -> TrainState:

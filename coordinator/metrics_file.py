@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from sys import intern
 from typing import Any, NamedTuple, Self
 
 from shardsgd.coordinator.files import Guard, write_atomically
@@ -113,7 +114,12 @@ class MetricsFile:
                 else:
                     known = {name: record.get(name) for name in _STEP_FIELDS}
                     # What JSON could not hold was not finite.
-                    numbers = {name: math.nan for name in ("loss", "gradient_norm") if known[name] is None}
+                    numbers: dict[str, Any] = {
+                        name: math.nan for name in ("loss", "gradient_norm") if known[name] is None
+                    }
+                    if layers := known["layer_norms"]:
+                        # The names are the same in every line: one copy of each does.
+                        numbers["layer_norms"] = {intern(name): norm for name, norm in layers.items()}
                     read.steps.append(StepRecord(**known | numbers))
         return read
 

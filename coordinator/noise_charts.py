@@ -9,8 +9,12 @@ import numpy as np
 from shardsgd.coordinator.charts import Chart, Line, by_step, spread, step_label
 from shardsgd.coordinator.curves import Series, is_wide, series, variance_exponent
 from shardsgd.coordinator.records import StepRecord, VariancePoint
-from shardsgd.formatting import count, noise_in_words, number, plural
+from shardsgd.formatting import count, interval, noise_in_words, number, plural
 from shardsgd.spec import JobSpec
+
+# How far from the estimates and the batch an end of an interval is drawn, as a factor.
+_REACH = 4
+_BOUND_POINTS = 500
 
 
 def noise_charts(
@@ -67,20 +71,42 @@ def _noise_scale_chart(spec: JobSpec, steps: Sequence[StepRecord], x_label: str)
         return None
     size = spec.batch.size
     ends = np.array([x[0], x[-1]])
+    within = {record.step: (record.noise_scale_low, record.noise_scale_high) for record in steps}
+    low, high = within[int(x[-1])]
+    bounds = _bounds(steps, least=min(y.min(), size) / _REACH, most=max(y.max(), size) * _REACH)
+    beyond = " Where no end of the interval is drawn, there is none or it is far beyond this picture." if bounds else ""
     return Chart(
         key="noise",
         title="Noise scale",
-        caption=f"At step {count(int(x[-1]))}, {noise_in_words(float(y[-1]), size)}.",
+        caption=f"At step {count(int(x[-1]))}, tr Σ/|G|² ≈ {noise_in_words(float(y[-1]), size, low=low, high=high)}.{beyond}",
         x_label=x_label,
         y_label="tr Σ / |G|² (rows)",
         lines=(
             Line(f"batch ({plural(size, 'row')})", "reference", ends, np.full(2, float(size))),
+            *bounds,
             Line("tr Σ / |G|², averaged", "main", x, y),
         ),
-        header=("step", "tr Σ/|G|² in rows"),
-        table=tuple((count(int(x[i])), number(y[i], 2)) for i in spread(len(x))),
+        header=("step", "tr Σ/|G|² in rows", "95% interval"),
+        table=tuple((count(int(x[i])), number(y[i], 3), interval(*within[int(x[i])])) for i in spread(len(x))),
         log_y=is_wide(np.append(y, size)),
     )
+
+
+def _bounds(steps: Sequence[StepRecord], *, least: float, most: float) -> tuple[Line, ...]:
+    """Both ends of the interval, as far as they are within these limits; so that the first steps do not flatten the rest."""
+    told = [record for record in steps if record.noise_scale_low is not None]
+    # Evenly thinned: an average moves slowly, and gaps must stay gaps.
+    told = told[:: max(1, len(told) // _BOUND_POINTS)]
+    x = series([record.step for record in told])
+    lines: list[Line] = []
+    for end in ("low", "high"):
+        y = series([getattr(record, f"noise_scale_{end}") for record in told])
+        with np.errstate(invalid="ignore"):
+            y[~((y >= least) & (y <= most))] = np.nan
+        if np.isfinite(y).any():
+            # A label that begins so is left out of the legend: one for both.
+            lines.append(Line("_the other end" if lines else "95% interval", "bound", x, y))
+    return tuple(lines)
 
 
 def _span(values: Series) -> str:

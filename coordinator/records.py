@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -15,7 +16,7 @@ class StepRecord:
         step: t, from 0; the step that uses θ_t.
         epoch: passes over the training rows completed before this step, from 0.
         loss: L at θ_t estimated from the step's rows: their mean loss plus the regularizer.
-        learning_rate: lr(t).
+        learning_rate: η of the step: lr(t), or with `schedule.scale_invariant` gain · lr(⌊τ⌋).
         gradient_norm: ‖g‖ of the step's gradient of L.
         noise_trace: unbiased estimate of tr Σ from this step's leaves; None with fewer than two leaves.
         noise_scale: smoothed tr Σ over smoothed |G|², in rows; None while |G|² cannot be told from 0.
@@ -27,6 +28,11 @@ class StepRecord:
         exchange_seconds: from plan to the last answer, beyond that worker's time: messages, wake-ups, waiting for a core.
         update_seconds: finishing the reduction tree and updating.
         idle_seconds: what a worker waited in all this, on average over the workers.
+        noise_norm_squared: unbiased estimate of |G|² from this step's leaves; may be negative. None as `noise_trace`.
+        noise_scale_low: lower end of the 95% interval of the smoothed noise scale, in rows.
+        noise_scale_high: its upper end. It alone is None: there is none, as |G|² may be 0. Both are: nothing can be told.
+        gain: r_t, how many steps of the schedule this one was; None unless `schedule.scale_invariant`.
+        layer_norms: norm of g's part in each parameter array, by the array's name; their squares add up to ‖g‖².
     """
 
     step: int
@@ -43,6 +49,11 @@ class StepRecord:
     exchange_seconds: float | None = None
     update_seconds: float | None = None
     idle_seconds: float | None = None
+    noise_norm_squared: float | None = None
+    noise_scale_low: float | None = None
+    noise_scale_high: float | None = None
+    gain: float | None = None
+    layer_norms: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,12 +119,24 @@ class GradientNoise:
         gradient_norm_squared: smoothed |G|² at the end.
         noise_scale: their ratio, in rows.
         variance: measured against predicted variance, by rows averaged.
+        noise_scale_low: lower end of the noise scale's 95% interval, in rows.
+        noise_scale_high: its upper end. It alone is None: there is none, as |G|² may be 0. Both are: nothing can be told.
+        noise_trace_low: lower end of the 95% interval of tr Σ.
+        noise_trace_high: its upper end.
+        gradient_norm_squared_low: lower end of the 95% interval of |G|²; may be negative.
+        gradient_norm_squared_high: its upper end.
     """
 
     noise_trace: float | None
     gradient_norm_squared: float | None
     noise_scale: float | None
     variance: tuple[VariancePoint, ...]
+    noise_scale_low: float | None = None
+    noise_scale_high: float | None = None
+    noise_trace_low: float | None = None
+    noise_trace_high: float | None = None
+    gradient_norm_squared_low: float | None = None
+    gradient_norm_squared_high: float | None = None
 
 
 @dataclass(frozen=True)

@@ -192,5 +192,18 @@ class Session:
 
 def _gradient_noise(state: TrainState) -> GradientNoise:
     noise = state.noise
-    points = tuple(VariancePoint(*point) for point in noise.variance_by_rows())
-    return GradientNoise(noise.smoothed_trace, noise.smoothed_norm_squared, noise.noise_scale, points)
+    scale, trace, norm = noise.noise_scale_interval, noise.trace_interval, noise.norm_squared_interval
+    trace_low, trace_high = trace or (None, None)
+    norm_low, norm_high = norm or (None, None)
+    return GradientNoise(
+        noise_trace=noise.smoothed_trace,
+        gradient_norm_squared=noise.smoothed_norm_squared,
+        noise_scale=noise.noise_scale,
+        variance=tuple(VariancePoint(*point) for point in noise.variance_by_rows()),
+        noise_scale_low=scale[0],
+        noise_scale_high=scale[1],
+        noise_trace_low=trace_low,
+        noise_trace_high=trace_high,
+        gradient_norm_squared_low=norm_low,
+        gradient_norm_squared_high=norm_high,
+    )

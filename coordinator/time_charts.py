@@ -15,8 +15,7 @@ from shardsgd.formatting import count, duration, plural
 # In the order of a step, by their names in a record.
 _PARTS = ("gather", "leaf", "reduce", "exchange", "update")
 _LEAF = _PARTS.index("leaf")
-_LABELS = ("gather", "leaf (gradients)", "reduce", "exchange", "update", "the rest")
-_DECIMALS = 9  # clocks count nanoseconds; what is below is what floats lose in a sum
+_LABELS = ("gather", "leaf (gradients)", "reduce", "exchange", "update")
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class StepTimes:
     Attributes:
         steps: of how many it is known.
         seconds: of a step.
-        parts: gather, leaf, reduce, exchange, update and the rest. Medians of shares are scaled to add up to 1.
+        parts: gather, leaf, reduce, exchange and update, which make up a step. Medians of shares are scaled to add up to 1.
         idle: what a worker waited, on average, while others did one of the parts.
     """
 
@@ -65,7 +64,7 @@ def step_times(steps: Sequence[StepRecord]) -> StepTimes | None:
         return None
     # Differences of two clocks' times may fall below 0.
     *named, idle, whole = np.maximum(seconds[:, known], 0.0)
-    parts = np.array([*named, np.maximum(np.round(whole - sum(named), _DECIMALS), 0.0)])
+    parts = np.array(named)
     shares = np.median(parts / whole, axis=1)
     shares /= shares.sum() or 1.0
     return StepTimes(
@@ -91,9 +90,7 @@ def time_chart(times: StepTimes, all_steps: int) -> Stack:
         x_label="share of a step",
         y_label=f"a step: {duration(times.seconds)}",
         parts=tuple(
-            Part(part.label, part.share, whole_percent(part.share), stressed=part is times.leaf)
-            for part in times.parts
-            if part.share or part is not times.parts[-1]
+            Part(part.label, part.share, whole_percent(part.share), stressed=part is times.leaf) for part in times.parts
         ),
     )
 

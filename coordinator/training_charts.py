@@ -1,4 +1,4 @@
-"""How a training went: loss, accuracy, learning rate and gradient norm by steps."""
+"""How a training went: loss, accuracy, learning rate, gain and gradient norms by steps."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ import numpy as np
 
 from shardsgd.coordinator.charts import Chart, Line, by_step, spread, step_label
 from shardsgd.coordinator.curves import Series, drawable, is_wide, series, smoothed
+from shardsgd.coordinator.layer_charts import layer_chart
 from shardsgd.coordinator.records import StepRecord, ValidationRecord
-from shardsgd.formatting import count, number, percent
+from shardsgd.formatting import count, number, percent, plural
 from shardsgd.spec import JobSpec
 
 
 def training_charts(
     spec: JobSpec, steps: Sequence[StepRecord], validations: Sequence[ValidationRecord], steps_per_epoch: int
 ) -> list[Chart]:
-    """How the training went: loss, accuracy, learning rate, gradient norm; without those that have nothing to show."""
+    """How the training went: loss, accuracy, rate, gain, gradient norms; without those that have nothing to show."""
     x_label = step_label(steps_per_epoch)
     charts = (
         _loss_chart(spec, steps, validations, x_label),
         _accuracy_chart(validations, x_label),
         _learning_rate_chart(steps, x_label),
+        _gain_chart(spec, steps, x_label),
         _gradient_norm_chart(steps, x_label),
+        layer_chart(steps, x_label),
     )
     return [chart for chart in charts if chart is not None]
 
@@ -106,6 +109,29 @@ def _learning_rate_chart(steps: Sequence[StepRecord], x_label: str) -> Chart | N
         header=("step", "learning rate"),
         table=tuple((count(int(x[i])), number(y[i])) for i in spread(len(x))),
         log_y=is_wide(y),
+    )
+
+
+def _gain_chart(spec: JobSpec, steps: Sequence[StepRecord], x_label: str) -> Chart | None:
+    x, y = by_step(steps, lambda record: record.gain)
+    tuned_for = spec.schedule.tuned_for
+    if not len(y) or tuned_for is None:
+        return None
+    most = spec.batch.size / tuned_for
+    passed = np.cumsum(y)
+    return Chart(
+        key="gain",
+        title="Gain",
+        caption=f"The gain {_course(y)}; by it {plural(len(y), 'step')} of {plural(spec.batch.size, 'row')} were as good as"
+        f" {number(passed[-1])} of {plural(tuned_for, 'row')}.",
+        x_label=x_label,
+        y_label=f"gain (steps of {plural(tuned_for, 'row')} in one)",
+        lines=(
+            Line("all noise: B by tuned_for", "reference", np.array([x[0], x[-1]]), np.full(2, most)),
+            Line("gain", "main", x, y),
+        ),
+        header=("step", "gain", "steps of the schedule"),
+        table=tuple((count(int(x[i])), number(y[i]), number(passed[i])) for i in spread(len(x))),
     )
 
 

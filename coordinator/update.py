@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -23,17 +24,22 @@ class StepUpdate:
 
     Attributes:
         norms: ‖sum‖² of every node of the tree.
-        gradient_squared_norm: ‖g‖², regularizer included.
+        squared_norms: of each array of g, in the layout's order, regularizer included.
         regularizer: r(θ_t).
         finite: whether θ_{t+1} is.
         worker_seconds: what each worker that took part spent on it.
     """
 
     norms: Mapping[Node, float]
-    gradient_squared_norm: float
+    squared_norms: tuple[float, ...]
     regularizer: float
     finite: bool
     worker_seconds: Mapping[WorkerId, float]
+
+    @property
+    def gradient_squared_norm(self) -> float:
+        """‖g‖²."""
+        return in_order(self.squared_norms)
 
 
 class StepUpdater:
@@ -44,6 +50,11 @@ class StepUpdater:
         self._exchange = exchange
         self._rounds = rounds
         self._updater = Updater(problem)
+        # Which of all blocks' pieces are an array's: neighbours, as both are in the buffer's order.
+        owners = [piece.entry for pieces in problem.layout.pieces for piece in pieces]
+        self._of_arrays = [
+            slice(bisect_left(owners, number), bisect_right(owners, number)) for number in range(owners[-1] + 1)
+        ]
 
     def update(self, gradients: Sequence[Gradients], step: int, rate: float, current: int) -> StepUpdate:
         """Fills the exchange's state that is not the current one.
@@ -72,9 +83,10 @@ class StepUpdater:
         norms = {node: norm for part in gradients for node, norm in part.norms.items()}
         # Added in the blocks' order, as for the nodes that workers finish: the same bits wherever a node was finished.
         added = (in_order(by_block) for by_block in made.norms.tolist())
+        pieces = made.squared_norms.tolist()
         return StepUpdate(
             norms=norms | dict(zip(above(sums, sampling.shards), added, strict=True)),
-            gradient_squared_norm=in_order(made.gradient_squared_norm.tolist()),
+            squared_norms=tuple([in_order(pieces[of_array]) for of_array in self._of_arrays]),
             regularizer=in_order(made.regularizer.tolist()),
             finite=bool(made.finite.all()),
             worker_seconds=seconds,

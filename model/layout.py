@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,20 @@ class Entry:
         return self.name.endswith(".weight")
 
 
+class Piece(NamedTuple):
+    """What one block holds of one array.
+
+    Attributes:
+        entry: number of the array.
+        within: where in the flattened array.
+        where: where in the buffer.
+    """
+
+    entry: int
+    within: slice
+    where: slice
+
+
 @dataclass(frozen=True)
 class Layout:
     """The arrays of a network in one buffer. Elements between arrays are padding and stay 0.
@@ -108,6 +122,11 @@ class Layout:
         """Of the buffer, in order: the unit of the update."""
         return block_spans(self.length)
 
+    @cached_property
+    def pieces(self) -> tuple[tuple[Piece, ...], ...]:
+        """What each block holds, in order."""
+        return tuple(tuple(self._pieces(block)) for block in self.blocks)
+
     def zeros(self) -> Flat:
         """A zeroed buffer that starts on a 64-byte boundary."""
         return aligned_zeros((self.length,), self.dtype)
@@ -115,6 +134,12 @@ class Layout:
     def views(self, flat: Flat) -> dict[str, NDArray[Any]]:
         """The named arrays of a buffer, sharing its memory. Works on NumPy and JAX arrays (which copy if they must)."""
         return {entry.name: flat[entry.span].reshape(entry.shape) for entry in self.entries}
+
+    def _pieces(self, block: slice) -> Iterator[Piece]:
+        for number, entry in enumerate(self.entries):
+            start, stop = max(entry.span.start, block.start), min(entry.span.stop, block.stop)
+            if start < stop:
+                yield Piece(number, slice(start - entry.offset, stop - entry.offset), slice(start, stop))
 
     def fill(self, flat: Flat, arrays: Mapping[str, Any]) -> Flat:
         """Copies named arrays into a buffer and returns it.

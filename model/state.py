@@ -27,13 +27,14 @@ class BlockUpdates(NamedTuple):
 
     Attributes:
         norms: [nodes, blocks] squared norms of the sums that were added up, a row for each node of `tree.above`.
-        gradient_squared_norm: [blocks] share of ‖g‖², g the gradient with regularizer.
+        squared_norms: [pieces of these blocks] of g, the gradient with regularizer: share of ‖g‖² of each part of an array in a
+            block, in the order of `Layout.pieces`.
         regularizer: [blocks] share of r(θ_t).
         finite: [blocks] whether θ_{t+1} is; 0 or 1.
     """
 
     norms: NDArray[np.float64]
-    gradient_squared_norm: NDArray[np.float64]
+    squared_norms: NDArray[np.float64]
     regularizer: NDArray[np.float64]
     finite: NDArray[np.float64]
 
@@ -79,22 +80,24 @@ class Updater:
         """
         problem = self._problem
         nodes = above(sums, problem.sampling.shards)
-        norms, figures = np.zeros((len(nodes), len(blocks))), np.zeros((3, len(blocks)))
+        norms, figures = np.zeros((len(nodes), len(blocks))), np.zeros((2, len(blocks)))
+        squared_norms: list[float] = []
         # A job that diverges is found out by what this returns.
         with np.errstate(over="ignore", invalid="ignore"):
             for i, number in enumerate(blocks):
                 span = problem.layout.blocks[number]
-                total, norm, added = self._add_up(sums, span)
+                total, added = self._add_up(sums, span)
                 norms[:, i] = [added[node] for node in nodes]
                 old, new, scale = before.block(span), after.block(span), 1 / rows
+                norm = added.get((0, problem.sampling.shards))
                 if problem.regularizer:
                     np.multiply(total, total.dtype.type(scale), out=total)
-                    figures[1, i] = self._regularize(number, old.theta, total)
-                    norm, scale = block_squared_norm(total), 1.0
-                figures[0, i] = norm * scale**2
+                    figures[0, i] = self._regularize(number, old.theta, total)
+                    norm, scale = None, 1.0
+                squared_norms += [share * scale**2 for share in self._piece_norms(number, total, norm)]
                 problem.optimizer.update(total, scale, rate, old, new)
-                figures[2, i] = math.isfinite(block_squared_norm(new.theta)) or np.isfinite(new.theta).all()
-        return BlockUpdates(norms, *figures)
+                figures[1, i] = math.isfinite(block_squared_norm(new.theta)) or np.isfinite(new.theta).all()
+        return BlockUpdates(norms, np.array(squared_norms), *figures)
 
     def regularizer(self, theta: Flat) -> float:
         """r(θ): its blocks' shares added in order, as in an update."""
@@ -113,14 +116,21 @@ class Updater:
     def _regularizer_of(self, number: int, theta: Flat) -> float:
         return in_order(self._problem.regularizer.value(theta[weights]) for weights in self._weights[number])
 
-    def _add_up(self, sums: Mapping[Node, Flat], span: slice) -> tuple[Flat, float, dict[Node, float]]:
-        """A block of the root's sum, to be written over, its squared norm, and those of all that was added on the way."""
+    def _piece_norms(self, number: int, block: Flat, norm: float | None) -> list[float]:
+        """The squared norm of each part of an array in a block, while it is in the cache; `norm` is the whole's, if known."""
+        spans = self._spans[number]
+        if len(spans) == 1 and norm is not None:
+            return [norm]
+        return [block_squared_norm(block[span]) for span in spans]
+
+    def _add_up(self, sums: Mapping[Node, Flat], span: slice) -> tuple[Flat, dict[Node, float]]:
+        """A block of the root's sum, to be written over, and the squared norms of all that was added on the way."""
         added: dict[Node, float] = {}
         root = (0, self._problem.sampling.shards)
         total = self._total[: span.stop - span.start]
         if root in sums:
             np.copyto(total, sums[root][span])
-            return total, block_squared_norm(total), added
+            return total, added
 
         def known(node: Node) -> Flat | None:
             return sums[node][span] if node in sums else None
@@ -131,13 +141,24 @@ class Updater:
             return value
 
         reduce_node(root, known, add)
-        return total, added[root], added
+        return total, added
 
     @cached_property
     def _total(self) -> Flat:
         """Where a block of the root's sum is put together."""
         layout = self._problem.layout
         return np.zeros(min(BLOCK, layout.length), layout.dtype)
+
+    @cached_property
+    def _spans(self) -> list[list[slice]]:
+        """Where in each block its pieces are. One alone is all of the block: the padding after it adds nothing."""
+        layout = self._problem.layout
+        return [
+            [slice(piece.where.start - block.start, piece.where.stop - block.start) for piece in pieces]
+            if len(pieces) != 1
+            else [slice(0, block.stop - block.start)]
+            for block, pieces in zip(layout.blocks, layout.pieces, strict=True)
+        ]
 
     @cached_property
     def _weights(self) -> list[list[slice]]:

@@ -52,7 +52,7 @@ class Adder:
 
     def __init__(self, layout: Layout) -> None:
         self._blocks = layout.blocks
-        self._pieces = [_pieces(layout, span) for span in layout.blocks]
+        self._pieces = layout.pieces
 
     def copy(self, leaf: LeafGradient, out: Flat) -> float:
         """Writes a leaf's gradient to a buffer whose padding is zero; returns its squared norm."""
@@ -79,7 +79,7 @@ class Adder:
         of_leaves = isinstance(left, LeafGradient) or isinstance(right, LeafGradient)
         with np.errstate(over="ignore", invalid="ignore"):
             for span, pieces in zip(self._blocks, self._pieces, strict=True):
-                for entry, within, where in pieces if of_leaves else [(0, span, span)]:
+                for entry, within, where in pieces if of_leaves else ((0, span, span),):
                     np.add(part(0, entry, within, where), part(1, entry, within, where), out=out[where])
                 norms[2] += block_squared_norm(out[span])
         return Norms(*norms)
@@ -112,20 +112,15 @@ def block_squared_norm(block: NDArray[Any]) -> float:
     The rows are so short that no BLAS shares one out over threads: the same bits whatever process asks.
     """
     rest = block.size % _NORM_ROW
+    if rest == block.size:
+        total = float(np.vecdot(block, block))
+        return total if math.isfinite(total) else _squared_norm_in_float64(block)
     rows, tail = block[: block.size - rest].reshape(-1, _NORM_ROW), block[block.size - rest :]
     total = in_order(np.vecdot(rows, rows).tolist())
     if rest:
         total += float(np.vecdot(tail, tail))
-    if not math.isfinite(total):
-        total = float(np.square(block, dtype=np.float64).sum())
-    return total
+    return total if math.isfinite(total) else _squared_norm_in_float64(block)
 
 
-def _pieces(layout: Layout, span: slice) -> list[tuple[int, slice, slice]]:
-    """What a block holds: (number of an entry, slice of the entry, slice of the buffer)."""
-    pieces = []
-    for number, entry in enumerate(layout.entries):
-        start, stop = max(entry.span.start, span.start), min(entry.span.stop, span.stop)
-        if start < stop:
-            pieces.append((number, slice(start - entry.offset, stop - entry.offset), slice(start, stop)))
-    return pieces
+def _squared_norm_in_float64(block: NDArray[Any]) -> float:
+    return float(np.square(block, dtype=np.float64).sum())

@@ -254,18 +254,22 @@ class Optimizer(_message.Message):
     def __init__(self, kind: _Optional[_Union[OptimizerKind, str]] = ..., momentum: _Optional[float] = ..., learning_rate: _Optional[float] = ...) -> None: ...
 
 class Schedule(_message.Message):
-    __slots__ = ("kind", "power", "factor", "every", "rate")
+    __slots__ = ("kind", "power", "factor", "every", "rate", "scale_invariant", "tuned_for")
     KIND_FIELD_NUMBER: _ClassVar[int]
     POWER_FIELD_NUMBER: _ClassVar[int]
     FACTOR_FIELD_NUMBER: _ClassVar[int]
     EVERY_FIELD_NUMBER: _ClassVar[int]
     RATE_FIELD_NUMBER: _ClassVar[int]
+    SCALE_INVARIANT_FIELD_NUMBER: _ClassVar[int]
+    TUNED_FOR_FIELD_NUMBER: _ClassVar[int]
     kind: ScheduleKind
     power: float
     factor: float
     every: int
     rate: float
-    def __init__(self, kind: _Optional[_Union[ScheduleKind, str]] = ..., power: _Optional[float] = ..., factor: _Optional[float] = ..., every: _Optional[int] = ..., rate: _Optional[float] = ...) -> None: ...
+    scale_invariant: bool
+    tuned_for: int
+    def __init__(self, kind: _Optional[_Union[ScheduleKind, str]] = ..., power: _Optional[float] = ..., factor: _Optional[float] = ..., every: _Optional[int] = ..., rate: _Optional[float] = ..., scale_invariant: _Optional[bool] = ..., tuned_for: _Optional[int] = ...) -> None: ...
 
 class Batch(_message.Message):
     __slots__ = ("size", "shards", "sampling", "precision")
@@ -336,7 +340,7 @@ class Job(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., state: _Optional[_Union[JobState, str]] = ..., reason: _Optional[str] = ..., intent: _Optional[_Union[Intent, str]] = ..., owner: _Optional[str] = ..., priority: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_sequence: _Optional[int] = ..., progress: _Optional[_Union[Metrics, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ..., queue_position: _Optional[int] = ...) -> None: ...
 
 class Metrics(_message.Message):
-    __slots__ = ("step", "epoch", "loss", "learning_rate", "gradient_norm", "noise_trace", "noise_scale", "step_seconds", "samples_per_second", "fraction_done", "eta_seconds", "steps_left_out")
+    __slots__ = ("step", "epoch", "loss", "learning_rate", "gradient_norm", "noise_trace", "noise_scale", "step_seconds", "samples_per_second", "fraction_done", "eta_seconds", "steps_left_out", "noise_norm_squared", "noise_scale_low", "noise_scale_high", "gain")
     STEP_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
@@ -349,6 +353,10 @@ class Metrics(_message.Message):
     FRACTION_DONE_FIELD_NUMBER: _ClassVar[int]
     ETA_SECONDS_FIELD_NUMBER: _ClassVar[int]
     STEPS_LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    NOISE_NORM_SQUARED_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SCALE_LOW_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SCALE_HIGH_FIELD_NUMBER: _ClassVar[int]
+    GAIN_FIELD_NUMBER: _ClassVar[int]
     step: int
     epoch: int
     loss: float
@@ -361,7 +369,11 @@ class Metrics(_message.Message):
     fraction_done: float
     eta_seconds: float
     steps_left_out: int
-    def __init__(self, step: _Optional[int] = ..., epoch: _Optional[int] = ..., loss: _Optional[float] = ..., learning_rate: _Optional[float] = ..., gradient_norm: _Optional[float] = ..., noise_trace: _Optional[float] = ..., noise_scale: _Optional[float] = ..., step_seconds: _Optional[float] = ..., samples_per_second: _Optional[float] = ..., fraction_done: _Optional[float] = ..., eta_seconds: _Optional[float] = ..., steps_left_out: _Optional[int] = ...) -> None: ...
+    noise_norm_squared: float
+    noise_scale_low: float
+    noise_scale_high: float
+    gain: float
+    def __init__(self, step: _Optional[int] = ..., epoch: _Optional[int] = ..., loss: _Optional[float] = ..., learning_rate: _Optional[float] = ..., gradient_norm: _Optional[float] = ..., noise_trace: _Optional[float] = ..., noise_scale: _Optional[float] = ..., step_seconds: _Optional[float] = ..., samples_per_second: _Optional[float] = ..., fraction_done: _Optional[float] = ..., eta_seconds: _Optional[float] = ..., steps_left_out: _Optional[int] = ..., noise_norm_squared: _Optional[float] = ..., noise_scale_low: _Optional[float] = ..., noise_scale_high: _Optional[float] = ..., gain: _Optional[float] = ...) -> None: ...
 
 class Validation(_message.Message):
     __slots__ = ("step", "epoch", "loss", "accuracy")
@@ -392,7 +404,7 @@ class Incident(_message.Message):
     def __init__(self, step: _Optional[int] = ..., kind: _Optional[str] = ..., worker: _Optional[int] = ..., reason: _Optional[str] = ..., leaves: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class Summary(_message.Message):
-    __slots__ = ("reason", "steps", "epochs", "train_loss", "validation_loss", "validation_accuracy", "parameters_sha256", "seconds", "samples_per_second", "workers", "recoveries", "noise_trace", "gradient_norm_squared", "noise_scale", "json")
+    __slots__ = ("reason", "steps", "epochs", "train_loss", "validation_loss", "validation_accuracy", "parameters_sha256", "seconds", "samples_per_second", "workers", "recoveries", "noise_trace", "gradient_norm_squared", "noise_scale", "json", "noise_scale_low", "noise_scale_high")
     REASON_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     EPOCHS_FIELD_NUMBER: _ClassVar[int]
@@ -408,6 +420,8 @@ class Summary(_message.Message):
     GRADIENT_NORM_SQUARED_FIELD_NUMBER: _ClassVar[int]
     NOISE_SCALE_FIELD_NUMBER: _ClassVar[int]
     JSON_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SCALE_LOW_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SCALE_HIGH_FIELD_NUMBER: _ClassVar[int]
     reason: str
     steps: int
     epochs: float
@@ -423,7 +437,9 @@ class Summary(_message.Message):
     gradient_norm_squared: float
     noise_scale: float
     json: str
-    def __init__(self, reason: _Optional[str] = ..., steps: _Optional[int] = ..., epochs: _Optional[float] = ..., train_loss: _Optional[float] = ..., validation_loss: _Optional[float] = ..., validation_accuracy: _Optional[float] = ..., parameters_sha256: _Optional[str] = ..., seconds: _Optional[float] = ..., samples_per_second: _Optional[float] = ..., workers: _Optional[int] = ..., recoveries: _Optional[int] = ..., noise_trace: _Optional[float] = ..., gradient_norm_squared: _Optional[float] = ..., noise_scale: _Optional[float] = ..., json: _Optional[str] = ...) -> None: ...
+    noise_scale_low: float
+    noise_scale_high: float
+    def __init__(self, reason: _Optional[str] = ..., steps: _Optional[int] = ..., epochs: _Optional[float] = ..., train_loss: _Optional[float] = ..., validation_loss: _Optional[float] = ..., validation_accuracy: _Optional[float] = ..., parameters_sha256: _Optional[str] = ..., seconds: _Optional[float] = ..., samples_per_second: _Optional[float] = ..., workers: _Optional[int] = ..., recoveries: _Optional[int] = ..., noise_trace: _Optional[float] = ..., gradient_norm_squared: _Optional[float] = ..., noise_scale: _Optional[float] = ..., json: _Optional[str] = ..., noise_scale_low: _Optional[float] = ..., noise_scale_high: _Optional[float] = ...) -> None: ...
 
 class CreateJobRequest(_message.Message):
     __slots__ = ("spec", "request_id", "priority")

@@ -45,9 +45,9 @@ def summary_message(summary: Mapping[str, Any]) -> pb.Summary:
     """The object of summary.json."""
     validation = summary["validation"] or {}
     noise = summary["gradient_noise"]
-    same = {field.name: summary[field.name] for field in pb.Summary.DESCRIPTOR.fields if field.name in summary} | {
-        name: noise[name] for name in ("noise_trace", "gradient_norm_squared", "noise_scale")
-    }
+    fields = pb.Summary.DESCRIPTOR.fields
+    # An older version's summary, which the store may hold, lacks some.
+    same = {field.name: part[field.name] for part in (summary, noise) for field in fields if field.name in part}
     return pb.Summary(
         **_set(same),
         **_set({"validation_loss": validation.get("loss"), "validation_accuracy": validation.get("accuracy")}),

@@ -7,7 +7,20 @@ from shardsgd.coordinator.service.jobs import NewEvent
 
 _LEAST_S = 0.02
 # Of a step; the rest is in metrics.jsonl.
-_METRICS = ("step", "epoch", "loss", "learning_rate", "gradient_norm", "noise_trace", "noise_scale", "step_seconds")
+_METRICS = (
+    "step",
+    "epoch",
+    "loss",
+    "learning_rate",
+    "gradient_norm",
+    "noise_trace",
+    "noise_norm_squared",
+    "noise_scale",
+    "noise_scale_low",
+    "noise_scale_high",
+    "gain",
+    "step_seconds",
+)
 _PACE = ("samples_per_second", "fraction_done", "eta_seconds")
 
 

@@ -1,6 +1,7 @@
 import json
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -13,9 +14,11 @@ from safetensors.numpy import load_file, save_file
 
 from shardsgd.coordinator.checkpoint import Job, has_checkpoint, save_checkpoint, sweep_checkpoints
 from shardsgd.coordinator.checkpoint_reading import load_checkpoint
+from shardsgd.coordinator.manifest import Manifest
 from shardsgd.coordinator.training import make_problem
 from shardsgd.errors import ResumeError
 from shardsgd.model.layout import Layout
+from shardsgd.model.statistics import NoiseHistory
 
 
 def names(folder):
@@ -257,6 +260,21 @@ def test_a_checkpoint_of_the_first_format_is_named_as_such(tmp_path):
     save_file(theta, tmp_path / "step-000000003.safetensors", {"format": "1", "state": "{}"})
     with pytest.raises(ResumeError, match=r"step-000000003: .*its format is 1, this version reads 2"):
         load(tmp_path)
+
+
+def test_a_checkpoint_of_a_version_without_intervals_goes_on_and_smooths_anew(two):
+    """Its smoothed values came without their spread, and would seem to be exact."""
+    path = two / "step-000000009.json"
+    manifest = Manifest.parse(path.read_bytes())
+    noise = manifest.state["noise"]
+    for name in ("trace_spread", "norm_spread", "joint_spread"):
+        del noise[name]
+    del manifest.state["schedule_steps"]
+    path.write_bytes(manifest.render())
+    saved, loaded = state_at(9), load(two).state
+    assert loaded.schedule_steps == 9
+    assert loaded.noise == NoiseHistory(pairs=saved.noise.pairs)
+    assert is_same(replace(loaded, noise=saved.noise, schedule_steps=saved.schedule_steps), saved)
 
 
 def test_a_full_disk_leaves_the_checkpoints_as_they_were(two, monkeypatch):

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -145,6 +146,11 @@ def test_records_say_what_the_step_did():
     assert [record.epoch for record in records] == [0, 0, 0, 0, 1]
     assert [record.learning_rate for record in records] == [0.1, 0.1, 0.05, 0.05, 0.025]
     assert all(record.step_seconds > 0 and record.noise_trace > 0 and record.gradient_norm > 0 for record in records)
+    assert all(record.noise_norm_squared < record.gradient_norm**2 for record in records)
+    assert all(record.gain is None for record in records)
+    interval = loop.state.noise.noise_scale_interval
+    assert (records[-1].noise_scale_low, records[-1].noise_scale_high) == interval
+    assert interval[0] < (records[-1].noise_scale or math.inf)
     assert records[-1].loss < records[0].loss
 
 

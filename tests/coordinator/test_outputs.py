@@ -39,7 +39,7 @@ def opened(folder: RunFolder, resumed=None):
 
 
 def at(step: int, epochs: int) -> TrainState:
-    return TrainState(step, np.zeros(1), None, NoiseHistory(), Progress(epochs=epochs), 0.0, 0)
+    return TrainState(step, np.zeros(1), None, NoiseHistory(), Progress(epochs=epochs), 0.0, 0, float(step))
 
 
 def test_metrics_come_back_and_a_resume_drops_what_will_be_computed_again(tmp_path):

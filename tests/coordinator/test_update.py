@@ -1,6 +1,7 @@
 """The second half of a step, shared out over the workers: the bits that the coordinator makes alone, whatever happens."""
 
 import itertools
+import math
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -126,10 +127,23 @@ def test_every_step_divides_by_its_own_rows(updates):
         np.testing.assert_allclose(after["layer0.weight"][:, 0], weight - 0.05 * slope, rtol=1e-11, atol=1e-13)
         np.testing.assert_allclose(after["layer0.bias"], bias - 0.05 * bias_slope, rtol=1e-11, atol=1e-13)
         assert record.gradient_norm == pytest.approx(np.hypot(np.linalg.norm(slope), bias_slope), rel=1e-11)
+        expected = {"layer0.weight": np.linalg.norm(slope), "layer0.bias": abs(bias_slope)}
+        assert record.layer_norms == pytest.approx(expected, rel=1e-11)
         penalty = 0.01 * np.abs(weight).sum() + 0.05 * weight @ weight
         assert record.loss == pytest.approx(np.sum(errors**2) / w.sum() + penalty, rel=1e-11)
     assert rows == [30, 30, 30, 13, 30, 30]
     assert bool(asked_to_update(exchange, 0)) == updates
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("name", SPECS)
+def test_the_norms_of_the_arrays_make_up_the_gradients(name):
+    spec = toy_spec(**SPECS[name])
+    loop, exchange = loop_over(spec, toy_dataset(shards=spec.batch.shards), workers=2, updates=True)
+    for _ in range(2):
+        record = loop.step()
+        assert list(record.layer_norms) == [entry.name for entry in exchange.problem.layout.entries]
+        assert math.hypot(*record.layer_norms.values()) == pytest.approx(record.gradient_norm, rel=1e-12)
 
 
 def test_a_small_network_is_updated_by_the_coordinator():

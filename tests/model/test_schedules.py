@@ -1,6 +1,7 @@
 """Schedules against their formulas."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -33,3 +34,32 @@ def test_schedules_are_their_formulas(schedule, formula):
 @pytest.mark.parametrize("schedule", [schedules.step(0.1, 1), schedules.exponential(5.0), schedules.polynomial(100.0)])
 def test_schedules_vanish_quietly(schedule):
     assert 0 <= schedule(10**9) < math.ulp(0.0) * 2
+
+
+@pytest.mark.parametrize(
+    ("trace", "norm_squared", "expected"),
+    [
+        (8.0, 1.0, (8 / 4 + 1) / (8 / 16 + 1)),
+        (0.0, 1.0, 1.0),  # all signal
+        (8.0, 0.0, 4.0),  # all noise
+        (8.0, -3.0, 4.0),
+        (0.0, 0.0, 4.0),
+        (-1.0, 1.0, 1.0),
+        (1e300, 1e-300, 4.0),
+        (math.inf, math.inf, 1.0),
+        (math.nan, 1.0, 1.0),
+    ],
+)
+def test_the_gain_is_between_signal_and_noise(trace, norm_squared, expected):
+    assert schedules.gain(trace, norm_squared, 16, 4) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("rows", [1, 5, 7])
+def test_the_batch_that_was_tuned_for_or_less_gains_exactly_nothing(rows):
+    assert schedules.gain(3.0, 0.7, rows, 7) == 1
+
+
+def test_the_gain_grows_with_the_batch_and_ever_less():
+    gains = [schedules.gain(100.0, 1.0, rows, 10) for rows in (10, 20, 40, 80, 160, 10**6)]
+    assert all(low < high for low, high in pairwise(gains))
+    assert gains[-1] == pytest.approx(1 + 100 / 10, rel=1e-3)  # at most all of the noise is averaged away

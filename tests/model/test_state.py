@@ -66,6 +66,13 @@ def update_all(updater, sums, before, rows=7, rate=0.3):
     return after, updater.update(range(updater.blocks), sums, rows, rate, before, after)
 
 
+def by_arrays(layout, squared_norms):
+    """Of each array, the sum over its parts in the blocks."""
+    owners = [piece.entry for pieces in layout.pieces for piece in pieces]
+    assert len(owners) == len(squared_norms)
+    return [sum(squared_norms[np.array(owners) == number]) for number in range(len(layout.entries))]
+
+
 def in_bytes(arrays):
     return [array.tobytes() for array in arrays]
 
@@ -105,7 +112,9 @@ def test_ten_steps(kind, l1, l2, dtype, tolerance, block):
             np.testing.assert_allclose(after.theta, expected, rtol=tolerance, atol=tolerance)
             for slot in after.slots:
                 np.testing.assert_allclose(slot, delta, rtol=tolerance, atol=tolerance)
-            assert sum(made.gradient_squared_norm) == pytest.approx(np.sum(gradient**2), rel=tolerance)
+            assert sum(made.squared_norms) == pytest.approx(np.sum(gradient**2), rel=tolerance)
+            by_array = by_arrays(layout, made.squared_norms)
+            assert by_array == pytest.approx([np.sum(gradient[e.span] ** 2) for e in layout.entries], rel=tolerance)
             assert sum(made.regularizer) == pytest.approx(regularizer, rel=tolerance)
             assert made.finite.all()
             assert made.norms.shape == (0, updater.blocks)
@@ -253,7 +262,7 @@ def test_a_gradient_that_is_not_finite_shows_in_its_block(kind, bad):
         gradient[place] = bad
         _, made = update_all(updater, {ROOT: gradient}, random_state(updater, layout, 0))
     assert made.finite.tolist() == [number != place // 48 for number in range(updater.blocks)]
-    assert np.isfinite(made.gradient_squared_norm).tolist() == made.finite.tolist()
+    assert np.isfinite(by_arrays(layout, made.squared_norms)).tolist() == [True] * (len(layout.entries) - 1) + [False]
 
 
 def test_an_update_that_overflows_shows():

@@ -28,36 +28,38 @@ def test_all_figures_of_the_summary_are_there_as_text(report):
         "4,211",
         "workers at the end 3",
         "worker losses survived 17",
-        "tr Σ, variance of one row 0.9",
-        "squared mean gradient 0.0029",
-        "310 rows",
+        "tr Σ, variance of one row 0.9 (0.85 to 0.95)",
+        "squared mean gradient 0.0029 (0.0021 to 0.0037)",
+        "314 rows (240 to 420)",
         SHA256,
     ):
         assert figure in text
 
 
-def test_seven_pictures_with_axes_captions_and_tables(report):
+def test_eight_pictures_with_axes_captions_and_tables(report):
     page = report()
     assert list(page.pictures) == [
         "Loss",
         "Validation accuracy",
         "Learning rate",
         "Gradient norm",
+        "Gradient norm by layer",
         "Variance of the averaged gradient",
         "Noise scale",
         "Parts of a step",
     ]
-    x_labels = ["step (6 steps an epoch)"] * 4 + ["rows averaged, B", "step (6 steps an epoch)", "share of a step"]
-    y_labels = ["loss (nats)", "accuracy (", "learning rate (", "‖g‖ (", "variance (", "tr Σ / |G|² (rows)", "a step: "]
+    x_labels = ["step (6 steps an epoch)"] * 5 + ["rows averaged, B", "step (6 steps an epoch)", "share of a step"]
+    y_labels = ["loss (nats)", "accuracy (", "learning rate (", "‖g‖ (", "‖g‖ of an array ("]
+    y_labels += ["variance (", "tr Σ / |G|² (rows)", "a step: "]
     for svg, x_label, y_label in zip(page.pictures.values(), x_labels, y_labels, strict=True):
         texts = texts_of(svg)
         assert x_label in texts
         assert any(text.startswith(y_label) for text in texts)
         assert svg.get("viewBox")
         assert svg.get("width") is None
-    assert len(page.captions) == 7
+    assert len(page.captions) == 8
     assert all(caption.endswith(".") for caption in page.captions)
-    assert page.tags.count("details") == 6  # the seventh has its table in the open
+    assert page.tags.count("details") == 7  # the eighth has its table in the open
     assert 'name="viewport"' in page.source
 
 
@@ -135,7 +137,7 @@ def test_spec_is_shown_as_toml(report):
 
 
 def test_captions_say_what_the_data_say(report):
-    loss, accuracy, rate, norm, variance, noise, time = report().captions
+    loss, accuracy, rate, norm, layers, variance, noise, time = report().captions
     assert "went from 2.5 to 0.0" in loss
     assert "after step 180" in loss
     assert "97.19%" in accuracy
@@ -143,7 +145,9 @@ def test_captions_say_what_the_data_say(report):
     assert "went from 2 to" in norm
     assert "falls as rows^-1.05 (the law: rows^-1)" in variance
     assert "at the batch of 256 rows the line gives 0.00352" in variance
-    assert noise.startswith("At step 179, tr Σ/|G|² ≈ 210 rows")
+    assert "the largest part of the gradient was layer1.weight's, 0.007" in layers
+    assert "the smallest layer0.bias's, 0.0004" in layers
+    assert noise.startswith("At step 179, tr Σ/|G|² ≈ 209 rows (200 to 220)")
     assert time.startswith("The median of 180 steps:")
 
 
@@ -179,23 +183,26 @@ def test_regression_has_no_accuracy(report):
 
 def test_one_shard_gives_no_noise(report):
     steps, validations = run(180)
-    steps = [dataclasses.replace(record, noise_trace=None, noise_scale=None) for record in steps]
+    unknown = dict.fromkeys(("noise_trace", "noise_scale", "noise_scale_low", "noise_scale_high"))
+    steps = [dataclasses.replace(record, **unknown) for record in steps]
     page = report(ending=summary(gradient_noise=NO_NOISE), records=(steps, validations))
-    assert list(page.pictures) == ["Loss", "Validation accuracy", "Learning rate", "Gradient norm", "Parts of a step"]
+    assert "Noise scale" not in page.pictures
+    assert "Variance of the averaged gradient" not in page.pictures
+    assert "Gradient norm by layer" in page.pictures
     assert "not estimated" in page.text
     assert "no step gave an estimate" in page.text
 
 
 def test_one_variance_point_has_no_slope(report):
     noise = dataclasses.replace(NOISE, variance=VARIANCE[:1])
-    caption = report(ending=summary(gradient_noise=noise)).captions[4]
+    caption = report(ending=summary(gradient_noise=noise)).captions[5]
     assert caption.startswith("The measured variance is 0.841 times tr Σ/B; at the batch of 256 rows")
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 0.0, -1.0])
 def test_unusable_variance_points_are_not_drawn(report, bad):
     noise = dataclasses.replace(NOISE, variance=(*VARIANCE, VariancePoint(256.0, bad, 0.9 / 256)))
-    caption = report(ending=summary(gradient_noise=noise)).captions[4]
+    caption = report(ending=summary(gradient_noise=noise)).captions[5]
     assert "rows^-1.05" in caption
 
 
@@ -209,12 +216,12 @@ def test_a_single_step(report):
     steps, _ = run(1, 1)
     page = report(ending=summary(steps=1, epochs=1.0, gradient_noise=NO_NOISE), records=(steps, []), steps_per_epoch=1)
     *drawn_by_step, of_the_parts = page.pictures
-    assert drawn_by_step == ["Loss", "Learning rate", "Gradient norm"]
+    assert drawn_by_step == ["Loss", "Learning rate", "Gradient norm", "Gradient norm by layer"]
     assert of_the_parts == "Parts of a step"
     assert page.captions[0] == "The loss of a step's rows was 2.5."
     assert page.captions[1] == "The learning rate was 0.1."
     assert page.captions[2] == "The norm of a step's gradient was 2."
-    assert page.captions[3].startswith("The median of 1 step:")
+    assert page.captions[4].startswith("The median of 1 step:")
     for title in drawn_by_step:
         svg = page.pictures[title]
         assert any(group.get("clip-path") and group.find(f"{SVG}use") is not None for group in svg.iter(f"{SVG}g"))
