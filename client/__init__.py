@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from shardsgd.advise import advise
 from shardsgd.api import TrainResult, train
 from shardsgd.coordinator.control import Control
 from shardsgd.errors import (
@@ -30,6 +31,7 @@ from shardsgd.errors import (
 )
 from shardsgd.spec import JobSpec
 from shardsgd.spec_files import read_spec
+from shardsgd.variance_api import VarianceResult, variance
 
 if TYPE_CHECKING:
     from shardsgd.coordinator.service.states import Intent, JobState
@@ -103,9 +105,12 @@ __all__ = [
     "TrainResult",
     "TransferError",
     "ValidationEvent",
+    "VarianceResult",
     "WaitTimeoutError",
+    "advise",
     "read_spec",
     "train",
+    "variance",
 ]
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import setproctitle
 import typer
 
-from shardsgd import remote_cli, remote_cli_steering, serve_cli
+from shardsgd import advise_cli, remote_cli, remote_cli_steering, serve_cli, variance_cli
 from shardsgd.api import TrainResult, default_out, train
 from shardsgd.coordinator.control import Control
 from shardsgd.coordinator.interrupts import interrupt_flag
@@ -106,6 +106,8 @@ def _train(spec: JobSpec, folder: Path, *, resume: bool, take_over: bool, quiet:
         )
 
 
+advise_cli.register(app)
 serve_cli.register(app)
+variance_cli.register(app)
 remote_cli.register(app)
 remote_cli_steering.register(app)

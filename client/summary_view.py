@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from shardsgd.coordinator.advice.words import advice_line
 from shardsgd.formatting import count, duration, noise_in_words, number, percent, plural
 
 if TYPE_CHECKING:
@@ -41,7 +42,12 @@ def summary_table(summary: Summary, out_dir: Path | None, *, batch_size: int) ->
         row("validation", f"loss {number(summary.validation.get('loss'))}{share}")
     row("time", f"{duration(summary.seconds)}, {number(summary.samples_per_second)} samples/s")
     row("workers", f"{count(summary.workers)} (losses survived: {count(summary.recoveries)})")
-    row("noise scale", noise_in_words(summary.gradient_noise.noise_scale, batch_size))
+    noise = summary.gradient_noise
+    row(
+        "noise scale",
+        noise_in_words(noise.noise_scale, batch_size, low=noise.noise_scale_low, high=noise.noise_scale_high),
+    )
+    row("batch size", advice_line(noise, batch_size))
     row("parameters", f"sha256 {summary.parameters_sha256[:16]} (all of it in summary.json)")
     if out_dir is not None:
         row("files", f"{out_dir} (report.html shows the run)")

@@ -9,6 +9,7 @@ from shardsgd.coordinator.doubts import MOST_ANSWERS, audited, judge, largest_no
 from shardsgd.coordinator.plan import Again, Range
 from shardsgd.errors import JobError, LeafError
 from shardsgd.workers.exchange import (
+    BatchDistancesRequest,
     EvaluationRequest,
     Gradients,
     Reply,
@@ -160,4 +161,6 @@ def _named(request: Request) -> str:
         units = f"{request.split} chunks"
     elif isinstance(request, UpdateRequest):
         units = "blocks"
+    elif isinstance(request, BatchDistancesRequest):
+        units = f"batches of {request.batch} rows"
     return f"{units} {request.start} to {request.stop - 1}"

@@ -185,9 +185,8 @@ def _somebody_else(again: Again, able: Sequence[WorkerId], busy: Collection[Work
 
 
 def _hangs(asked: Asked, state: RoundState, patience: Patience) -> float:
-    if asked.first or state.unit_seconds is None:
-        return max(patience.first_seconds, patience.hang_seconds)
-    return max(patience.hang_seconds, _HANG_FACTOR * state.unit_seconds * asked.queue)
+    least = patience.first_seconds if asked.first or state.unit_seconds is None else 0.0
+    return max(patience.hang_seconds, least, _HANG_FACTOR * (state.unit_seconds or 0.0) * asked.queue)
 
 
 def _is_late(asked: Asked, state: RoundState, patience: Patience) -> float:

@@ -10,18 +10,15 @@ from pathlib import Path
 from shardsgd.coordinator.charts import Chart
 from shardsgd.coordinator.files import Guard, write_atomically
 from shardsgd.coordinator.noise_charts import noise_charts
+from shardsgd.coordinator.page import page, section
 from shardsgd.coordinator.records import Incident, StepRecord, Summary, ValidationRecord
 from shardsgd.coordinator.report_figures import figures
 from shardsgd.coordinator.report_incidents import incidents_section
-from shardsgd.coordinator.report_style import STYLE
 from shardsgd.coordinator.report_time import time_section
 from shardsgd.coordinator.training_charts import training_charts
-from shardsgd.formatting import count, duration, noise_in_words, number, percent, plural, rows
+from shardsgd.formatting import count, duration, noise_in_words, number, percent, plural, rows_within
 from shardsgd.spec import JobSpec
 from shardsgd.spec_files import spec_toml
-
-# Says to the browser what is true anyway, so that even a flaw in the escaping could load or run nothing.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def write_report(
@@ -52,29 +49,16 @@ def write_report(
     time, happened = time_section(steps), incidents_section(incidents)
     sections = (
         _header(summary),
-        _section("Training", figures(training, "There is nothing to draw: the run ended before its first step.")),
-        _section("What the batch size bought", _noise(spec, summary, noise)),
-        *([] if time is None else [_section("Where the time went", time)]),
-        *([] if happened is None else [_section("What happened to the workers", happened)]),
-        _section("Final figures", _final_figures(spec, summary)),
-        _section("Job spec", f'<pre tabindex="0"><code>{escape(spec_toml(spec))}</code></pre>'),
+        section("Training", figures(training, "There is nothing to draw: the run ended before its first step.")),
+        section("What the batch size bought", _noise(spec, summary, noise)),
+        *([] if time is None else [section("Where the time went", time)]),
+        *([] if happened is None else [section("What happened to the workers", happened)]),
+        section("Final figures", _final_figures(spec, summary)),
+        section("Job spec", f'<pre tabindex="0"><code>{escape(spec_toml(spec))}</code></pre>'),
         '<p class="soft">Written by shardsgd. Every step is in metrics.jsonl, these figures in summary.json,'
         " the spec in job.toml, all beside this page.</p>",
     )
-    body = "\n".join(sections)
-    page = (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        f"<title>{escape(summary.name)}: training report</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f"{body}\n</body>\n</html>\n"
-    )
-    # A reason may quote a file name that is not valid Unicode.
-    write_atomically(path, page.encode("utf-8", errors="replace"), guard)
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section>\n<h2>{escape(title)}</h2>\n{content}\n</section>"
+    write_atomically(path, page(f"{summary.name}: training report", sections), guard)
 
 
 def _header(summary: Summary) -> str:
@@ -109,11 +93,13 @@ def _validation(summary: Summary) -> tuple[float | None, float | None]:
 
 
 def _noise(spec: JobSpec, summary: Summary, charts: Sequence[Chart]) -> str:
-    words = noise_in_words(summary.gradient_noise.noise_scale, spec.batch.size)
+    noise = summary.gradient_noise
+    words = noise_in_words(noise.noise_scale, spec.batch.size, low=noise.noise_scale_low, high=noise.noise_scale_high)
     return (
         "<p>Averaging over B rows divides the variance of the gradient by B. With tr Σ the variance of one row's"
         " gradient and G the mean of all, tr Σ/|G|² is the number of rows at which the average is as much signal as"
-        f" noise. At the end of this run: {escape(words)}.</p>\n"
+        f" noise. At the end of this run: {escape(words)}. Intervals are for 95%, of averages over about the last 100"
+        " steps; the steps' estimates are taken as independent.</p>\n"
         + figures(charts, "There is nothing to draw: no step gave an estimate of the gradient's variance.")
     )
 
@@ -134,10 +120,20 @@ def _final_figures(spec: JobSpec, summary: Summary) -> str:
         ("samples per second", number(summary.samples_per_second)),
         ("workers at the end", count(summary.workers)),
         ("worker losses survived", count(summary.recoveries)),
-        ("tr Σ, variance of one row", number(noise.noise_trace)),
-        ("|G|², squared mean gradient", number(noise.gradient_norm_squared)),
-        ("noise scale tr Σ/|G|²", rows(noise.noise_scale)),
+        (
+            "tr Σ, variance of one row",
+            _within(noise.noise_trace, noise.noise_trace_low, noise.noise_trace_high),
+        ),
+        (
+            "|G|², squared mean gradient",
+            _within(noise.gradient_norm_squared, noise.gradient_norm_squared_low, noise.gradient_norm_squared_high),
+        ),
+        ("noise scale tr Σ/|G|²", rows_within(noise.noise_scale, noise.noise_scale_low, noise.noise_scale_high)),
         ("SHA-256 of the parameters", summary.parameters_sha256),
     )
     body = "".join(f'<tr><th scope="row">{escape(label)}</th><td>{escape(text)}</td></tr>' for label, text in lines)
     return f'<table class="final"><tbody>{body}</tbody></table>'
+
+
+def _within(value: float | None, low: float | None, high: float | None) -> str:
+    return number(value) if low is None or high is None else f"{number(value)} ({number(low, 3)} to {number(high, 3)})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shardsgd.coordinator.doubts import still_usual
@@ -13,6 +13,7 @@ from shardsgd.coordinator.open_round import OpenRound
 from shardsgd.coordinator.plan import Ask, Asked, Decision, Patience, RoundState, decide, plan
 from shardsgd.errors import InterruptedJobError
 from shardsgd.workers.exchange import (
+    BatchDistancesRequest,
     EvaluationRequest,
     Event,
     Exchange,
@@ -20,6 +21,7 @@ from shardsgd.workers.exchange import (
     Reply,
     Request,
     RequestFailed,
+    RowDistancesRequest,
     WorkerId,
     WorkerJoined,
     WorkerLeaving,
@@ -35,6 +37,13 @@ _REMEMBERED = 64
 
 MakeRequest = Callable[[int, int, int], Request]
 
+# Their programs are compiled when a worker is asked for the first time.
+_LATE_COMPILED: Mapping[type[Request], str] = {
+    EvaluationRequest: "evaluation",
+    RowDistancesRequest: "distances",
+    BatchDistancesRequest: "distances",
+}
+
 
 @dataclass
 class _Current:
@@ -45,6 +54,7 @@ class _Current:
         request: makes a request of (plan version, start, stop).
         repeatable: whether two workers may compute the same unit at a time.
         first_version: requests of older plans belong to older rounds.
+        weight: what a unit is counted as, so that what units usually take says something of others of their kind.
         repeated: units asked for once more.
         troubled_at: since when something has been wrong; None while nothing is.
     """
@@ -53,6 +63,7 @@ class _Current:
     request: MakeRequest
     repeatable: bool
     first_version: int
+    weight: int
     repeated: int = 0
     troubled_at: float | None = None
 
@@ -100,11 +111,14 @@ class Rounds:
         self._plan_version = 0
         # What each worker has not answered yet, of this round and of older ones: when it was asked, and `Asked.queue`.
         self._asked: dict[WorkerId, dict[Request, tuple[float, int]]] = {}
-        self._have_evaluated: set[WorkerId] = set()
+        # With which programs.
+        self._have_compiled: set[tuple[WorkerId, str]] = set()
         self._paused_s = 0.0
         self._unit_seconds: dict[type[Request], deque[float]] = {}
 
-    def run(self, units: int, request: MakeRequest, *, repeatable: bool = True) -> Sequence[Reply]:
+    def run(
+        self, units: int, request: MakeRequest, *, repeatable: bool = True, rehearsal: bool = False
+    ) -> Sequence[Reply]:
         """Answers that together hold every unit 0 … units − 1 exactly once.
 
         Whatever a worker does not answer, others do within the round. Answers to anything not asked in this round are dropped.
@@ -113,6 +127,7 @@ class Rounds:
             units: leaves, blocks or chunks.
             request: makes the request of (plan version, start, stop).
             repeatable: whether two workers may compute the same unit at a time.
+            rehearsal: only to learn what a unit takes, before workers are asked for many; its answers count for nothing.
 
         Raises:
             InterruptedJobError: the user asked to stop; nothing of this round is kept.
@@ -125,7 +140,7 @@ class Rounds:
         if self.members.restless:
             self._await_members()
         opened = OpenRound(units, self._usual, self._verify)
-        current = _Current(opened, request, repeatable, self._plan_version + 1)
+        current = _Current(opened, request, repeatable, self._plan_version + 1, _weight(sample))
         started, paused_s = self._clock(), self._paused_s
         longest = self._dispatch(current, started)
         while not opened.complete:
@@ -137,7 +152,7 @@ class Rounds:
             if not events or not all(quiet):
                 self._see_to(current)
         ended = self._clock()
-        if isinstance(sample, GradientRequest):
+        if isinstance(sample, GradientRequest) and not rehearsal:
             self._usual = still_usual(opened.largest, self._usual)
             self.leaves += units
             self.repeated += current.repeated
@@ -154,16 +169,17 @@ class Rounds:
             self._look(current, now)
             asked = [each for requests in self._asked.values() for each in requests.items()]
             return max(
-                (queue for request, (_, queue) in asked if request.plan_version >= current.first_version), default=1
+                (queue for request, (_, queue) in asked if request.plan_version >= current.first_version),
+                default=current.weight,
             )
         # What `_perform` would do, without what only disturbed rounds need: this is done twice a step.
         self._plan_version += 1
-        longest = 1
+        longest = current.weight
         for worker, ranges in plan([(0, current.opened.units)], self.members.able).items():
             requests = self._asked.setdefault(worker, {})
             queued = 0
             for start, stop in ranges:
-                queued += stop - start
+                queued += (stop - start) * current.weight
                 request = current.request(self._plan_version, start, stop)
                 requests[request] = (now, queued)
                 self._exchange.send(worker, request)
@@ -197,7 +213,7 @@ class Rounds:
         """Enters an event; False if it calls for a decision."""
         match event:
             case WorkerJoined():
-                self._have_evaluated.discard(event.worker)
+                self._have_compiled -= {(event.worker, program) for program in _LATE_COMPILED.values()}
                 self.members.joined(event)
             case WorkerLeaving():
                 self.members.leaving(event)
@@ -211,8 +227,8 @@ class Rounds:
                     opened.fail(event)
             case _:
                 self.members.answered.add(event.worker)
-                if isinstance(event.request, EvaluationRequest):
-                    self._have_evaluated.add(event.worker)
+                if program := _LATE_COMPILED.get(type(event.request)):
+                    self._have_compiled.add((event.worker, program))
                 opened = self._strike(event.worker, event.request, current)
                 if opened and opened.answer(event):
                     return not opened.doubtful
@@ -248,7 +264,8 @@ class Rounds:
                 at=at,
                 queue=queue,
                 current=request.plan_version >= current.first_version,
-                first=isinstance(request, EvaluationRequest) and worker not in self._have_evaluated,
+                first=type(request) in _LATE_COMPILED
+                and (worker, _LATE_COMPILED[type(request)]) not in self._have_compiled,
             )
             for worker, requests in self._asked.items()
             for request, (at, queue) in requests.items()
@@ -274,8 +291,8 @@ class Rounds:
             self._plan_version = version
             request = current.request(version, decision.start, decision.stop)
             requests = self._asked.setdefault(decision.worker, {})
-            queued = sum(other.stop - other.start for other in requests) if requests else 0
-            requests[request] = (now, queued + decision.stop - decision.start)
+            queued = sum((other.stop - other.start) * _weight(other) for other in requests) if requests else 0
+            requests[request] = (now, queued + (decision.stop - decision.start) * current.weight)
             if decision.repeats:
                 current.troubled_at = current.troubled_at or now
                 current.repeated += decision.stop - decision.start
@@ -284,3 +301,8 @@ class Rounds:
     @property
     def _busy(self) -> frozenset[WorkerId]:
         return frozenset(worker for worker, requests in self._asked.items() if requests)
+
+
+def _weight(request: Request) -> int:
+    """What a unit costs, in units of a size that does not change from round to round."""
+    return request.batch if isinstance(request, BatchDistancesRequest) else 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Literal
 
 import jaxlib.version
 import numpy as np
@@ -15,38 +14,22 @@ from shardsgd.coordinator.checkpoint import Origin
 from shardsgd.coordinator.control import Control
 from shardsgd.coordinator.data import Dataset
 from shardsgd.coordinator.loop import StepLoop, initial_state
-from shardsgd.coordinator.members import Members
+from shardsgd.coordinator.opening import opened_rounds
 from shardsgd.coordinator.outputs import RunFolder
-from shardsgd.coordinator.plan import Patience, plan
 from shardsgd.coordinator.rates import learning_rates
 from shardsgd.coordinator.records import Observer
 from shardsgd.coordinator.resume import check_same_job, resumed_state
-from shardsgd.coordinator.rounds import Rounds
 from shardsgd.coordinator.session import Outcome, Session
-from shardsgd.coordinator.staffing import Limits
 from shardsgd.errors import JobError
-from shardsgd.formatting import plural
 from shardsgd.model.networks import Network
 from shardsgd.model.optimizers import Momentum, Sgd
 from shardsgd.model.problem import Problem
 from shardsgd.model.regularizer import Regularizer
 from shardsgd.model.sampling import Sampling
-from shardsgd.model.state import state_buffers
-from shardsgd.model.tree import cover
 from shardsgd.spec import JobSpec
-from shardsgd.workers.exchange import Exchange
 from shardsgd.workers.faults import FaultPlan
 from shardsgd.workers.idle_workers import IdleWorkers
-from shardsgd.workers.pool import WorkerPool, first_line
-from shardsgd.workers.ray_exchange import RayExchange
-from shardsgd.workers.ray_runtime import ray_runtime
-from shardsgd.workers.shared_memory import check_memory
-from shardsgd.workers.shared_memory_exchange import SharedMemoryExchange
-
-# A worker that takes so much longer to start than the first ones did will not.
-_START_FACTOR, _LEAST_START_S = 5, 10.0
-# Where the first ones were warm, which says nothing of how long another process takes.
-_LEAST_COLD_START_S = 60.0
+from shardsgd.workers.pool import first_line
 
 
 def make_problem(spec: JobSpec, dataset: Dataset) -> Problem:
@@ -63,32 +46,6 @@ def make_problem(spec: JobSpec, dataset: Dataset) -> Problem:
     )
 
 
-def open_exchange(
-    kind: Literal["auto", "shared_memory", "ray"],
-    pool: WorkerPool,
-    problem: Problem,
-    interrupted: Callable[[], bool] = lambda: False,
-) -> Exchange:
-    """The transport that was asked for; "auto" is shared memory where all workers are on this node, else ray.
-
-    Raises:
-        JobError: shared memory was asked for, and a worker is on another node; or memory is short.
-        InterruptedJobError: interrupted while it was opened.
-    """
-    if kind == "ray":
-        return RayExchange(pool, problem)
-    node = ray.get_runtime_context().get_node_id()
-    elsewhere = sorted(worker for worker, info in pool.infos.items() if info.node != node)
-    if not elsewhere:
-        layout = problem.layout
-        buffers = state_buffers(problem) + _sums(problem, pool.most)
-        check_memory(buffers * layout.nbytes, f"{buffers} buffers of {layout.parameters:,} parameters")
-        return SharedMemoryExchange(pool, problem, interrupted)
-    if kind == "auto":
-        return RayExchange(pool, problem)
-    raise JobError(f'workers.exchange = "shared_memory": workers {elsewhere} are on other nodes than the coordinator')
-
-
 def run_training(
     spec: JobSpec,
     dataset: Dataset,
@@ -101,6 +58,7 @@ def run_training(
     faults: FaultPlan | None = None,
     idle: IdleWorkers | None = None,
     about_to_step: Callable[[], None] = lambda: None,
+    report: bool = True,
 ) -> Outcome:
     """Trains, or continues training, and writes the run's files.
 
@@ -116,6 +74,7 @@ def run_training(
         idle: workers of the Ray that this process is connected to, to begin with and to be given back.
         about_to_step: called once, when the workers are ready, the folder is this session's own, and its metrics.jsonl holds
             what the run goes on from.
+        report: write report.html.
 
     Raises:
         InputError: the folder cannot be used, or the run to resume is another job's; nothing was started.
@@ -128,7 +87,7 @@ def run_training(
     with ExitStack() as stack:
         stack.enter_context(folder.lock(take_over=take_over))
         try:
-            return _run_in(folder, spec, dataset, observer, resume, control, faults, idle, about_to_step, stack)
+            return _run_in(folder, spec, dataset, observer, resume, control, faults, idle, about_to_step, report, stack)
         except ray.exceptions.RayError as error:
             raise JobError(f"Ray failed: {first_line(error)}") from error
         except OSError as error:
@@ -145,6 +104,7 @@ def _run_in(
     faults: FaultPlan | None,
     idle: IdleWorkers | None,
     about_to_step: Callable[[], None],
+    report: bool,
     stack: ExitStack,
 ) -> Outcome:
     """The run, its folder being locked; what it opens is closed with `stack`."""
@@ -155,64 +115,29 @@ def _run_in(
         observer.note(f"{folder.path} held an unfinished run, which --resume would have continued; it is replaced")
     stack.enter_context(folder.record(spec, resumed=state))
 
-    workers = min(spec.workers.count, spec.batch.shards)
-    most = min(spec.workers.max or workers, spec.batch.shards)
-    if workers < spec.workers.count:
-        observer.note(f"{spec.workers.count} workers asked for, {workers} used: one for each of the {workers} shards")
-    observer.phase(f"starting {plural(workers, 'Ray worker')}")
-    if idle is not None:
-        environment = idle.environment
-    else:
-        store_bytes = _object_store_bytes(dataset, problem, most)
-        environment = stack.enter_context(ray_runtime(cpus=most, object_store_bytes=store_bytes))
-    validation = dataset.validation or (dataset.shards[0][0][:0], dataset.shards[0][1][:0])
-    begun = time.monotonic()
-    pool = WorkerPool(
-        problem,
-        dataset.shards,
-        validation,
-        workers=workers,
-        most=most,
-        environment=environment,
-        interrupted=control.interrupted,
-        faults=faults,
-        idle=idle,
+    exchange, rounds = stack.enter_context(
+        opened_rounds(
+            spec,
+            problem,
+            dataset,
+            shares=spec.batch.shards,
+            each="shards",
+            phase=observer.phase,
+            note=observer.note,
+            control=control,
+            losses=state.recoveries if state else 0,
+            faults=faults,
+            idle=idle,
+        )
     )
-    stack.callback(pool.close)
-    exchange = open_exchange(spec.workers.exchange, pool, problem, control.interrupted)
-    stack.callback(exchange.close)
-
     begin = state or initial_state(problem, spec.seed)
-    limits = Limits(
-        least=min(spec.workers.min, workers),
-        most=most,
-        wait_seconds=spec.workers.wait_seconds,
-        losses=spec.workers.max_losses,
-        start_seconds=max(
-            _LEAST_START_S if idle is None else _LEAST_COLD_START_S, _START_FACTOR * (time.monotonic() - begun)
-        ),
-    )
-    members = Members(
-        exchange,
-        limits,
-        time.monotonic,
-        target=workers,
-        wanted=lambda: control.workers,
-        losses=begin.recoveries,
-    )
-    rounds = Rounds(
-        exchange,
-        members,
-        time.monotonic,
-        interrupted=control.interrupted,
-        patience=Patience(hang_seconds=spec.workers.hang_seconds),
-        verify=spec.workers.verify,
-    )
     loop = StepLoop(problem, learning_rates(spec), exchange, rounds, time.perf_counter, begin)
     # From here on θ lies in the exchange's memory, and only there.
     del state, begin
     about_to_step()
     outcome = Session(spec, problem, loop, rounds, folder, origin, observer).run()
+    if not report:
+        return outcome
 
     observer.phase("writing the report")
     # Imported here: matplotlib takes a third of a second, which nobody should wait for before the first step.
@@ -234,17 +159,3 @@ def _run_in(
         # The run itself is complete on disk.
         observer.note(f"report.html could not be written: {error}")
     return outcome
-
-
-def _object_store_bytes(dataset: Dataset, problem: Problem, workers: int) -> int:
-    """Room for all rows, and for two steps' parameters and gradient sums."""
-    pairs = [*dataset.shards, *([dataset.validation] if dataset.validation else [])]
-    rows = sum(x.nbytes + y.nbytes for x, y in pairs)
-    return rows + 2 * problem.layout.nbytes * (1 + _sums(problem, workers)) + 64 * 2**20
-
-
-def _sums(problem: Problem, workers: int) -> int:
-    """How many gradient sums the workers leave in a step."""
-    shards = problem.sampling.shards
-    shares = plan([(0, shards)], range(workers)).values()
-    return sum(len(cover(start, stop, shards)) for ranges in shares for start, stop in ranges)

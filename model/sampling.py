@@ -26,6 +26,8 @@ class Stream(IntEnum):
     REPLACEMENT = 4
     INITIALIZE = 5
     SYNTHETIC = 6
+    DRAWS = 7
+    DISTINCT_DRAWS = 8
 
 
 def random_words(seed: int, stream: Stream, lane: int, counter: int, count: int) -> NDArray[np.uint64]:
@@ -66,6 +68,45 @@ def _unit(words: NDArray[np.uint64]) -> NDArray[np.float64]:
 def permutation(seed: int, stream: Stream, lane: int, counter: int, count: int) -> NDArray[np.int64]:
     """A uniform permutation of 0 … count − 1: the order of `count` random words (ties, 2**-64 a pair, by position)."""
     return np.argsort(random_words(seed, stream, lane, counter, count), kind="stable")
+
+
+def drawn_rows(seed: int, rows: int, batch: int, repeat: int, *, replacement: bool) -> NDArray[np.int64]:
+    """A batch drawn by itself, outside of any epoch: (seed, rows, batch, repeat) names it for ever.
+
+    Args:
+        seed: of the job.
+        rows: n, to draw from.
+        batch: B, how many; without replacement at most n.
+        repeat: which of the batches of this size, from 0.
+        replacement: B independent uniform draws; otherwise one of all sets of B rows, each equally likely.
+
+    Returns:
+        [B] dealt positions, each in [0, n). O(B) work without replacement too: up to n/2 distinct rows are drawn one after the
+        other, above that the rows that are left out.
+    """
+    stream = Stream.DRAWS if replacement else Stream.DISTINCT_DRAWS
+    generator = _generator(seed, stream, batch, repeat)
+    if replacement:
+        return _uniform(generator, rows, batch)
+    if 2 * batch <= rows:
+        return _distinct(generator, rows, batch)
+    kept = np.ones(rows, dtype=bool)
+    kept[_distinct(generator, rows, rows - batch)] = False
+    return np.flatnonzero(kept)
+
+
+def _distinct(generator: np.random.Philox, rows: int, count: int) -> NDArray[np.int64]:
+    """The first `count` values that are not repetitions in a sequence of uniform draws."""
+    drawn = np.empty(0, dtype=np.int64)
+    while len(drawn) < count:
+        drawn = np.concatenate([drawn, _uniform(generator, rows, count)])
+        _, first = np.unique(drawn, return_index=True)
+        drawn = drawn[np.sort(first)]
+    return drawn[:count]
+
+
+def _uniform(generator: np.random.Philox, rows: int, count: int) -> NDArray[np.int64]:
+    return (_unit(generator.random_raw(count)) * rows).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -112,6 +153,13 @@ class Sampling:
         """How many rows (of weight 1) `shard`'s leaf has in `step`; 0 is possible in the last step of an epoch."""
         start, stop = self._dealt_range(step)
         return _dealt(stop, shard, self.shards) - _dealt(start, shard, self.shards)
+
+    def leaf_counts(self, step: int) -> list[int]:
+        """`leaf_count` of every shard, in order."""
+        start, stop = self._dealt_range(step)
+        (whole_before, more_before), (whole, more) = divmod(start, self.shards), divmod(stop, self.shards)
+        each = whole - whole_before
+        return [each + (shard < more) - (shard < more_before) for shard in range(self.shards)]
 
     def step_rows(self, step: int) -> int:
         """Σ of the weights of a step: B, or less in the last step of a shuffled epoch."""

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from shardsgd import formatting
-from shardsgd.formatting import duration, noise_in_words, number, percent, plural, rows
+from shardsgd.formatting import compact, duration, noise_in_words, number, percent, plural, rows
 
 
 def test_examples_in_the_docstrings_hold():
@@ -87,6 +87,38 @@ def test_noise_is_compared_by_order_of_magnitude(batch, words):
     assert "310 rows" in text
     assert f"a batch of {batch:,} is" in text
     assert words in text
+
+
+@pytest.mark.parametrize(
+    ("scale", "low", "high", "text"),
+    [
+        (310.4, 240.2, 421.0, "310 rows (240 to 420), "),
+        (1234.4, 903.0, 1699.0, "1,234 rows (900 to 1,700), "),
+        (1.0, 0.5, 2.0, "1 row (0.5 to 2), "),
+        (310.4, 240.2, None, "310 rows (at least 240), "),
+        (None, 240.2, None, "at least 240 rows, "),
+        (310.4, None, None, "310 rows, "),
+    ],
+)
+def test_the_interval_stands_beside_the_noise_scale(scale, low, high, text):
+    assert noise_in_words(scale, 256, low=low, high=high).startswith(text)
+
+
+@pytest.mark.parametrize(("low", "words"), [(30.0, "may be below it or above"), (3000.0, "well below")])
+def test_a_noise_scale_of_which_only_the_lower_end_is_known(low, words):
+    assert words in noise_in_words(None, 256, low=low)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"), (0.12345, "0.12"), (1.0, "1"), (99.6, "100"), (314.2, "310"), (994.9, "990"), (999.6, "1k"),
+        (1234.5, "1.2k"), (31_420.0, "31k"), (999_999.0, "1M"), (2.54e6, "2.5M"), (1e12, "1e12"), (math.inf, "inf"),
+    ],
+)  # fmt: skip
+def test_compact_numbers_are_short_and_carry(value, text):
+    assert compact(value) == text
+    assert len(compact(value)) <= 4
 
 
 @pytest.mark.parametrize("scale", [None, math.nan, math.inf])

@@ -12,6 +12,7 @@ FOLDERS = {
     "shardsgd": "client",
     "shardsgd/coordinator": "coordinator",
     "shardsgd/coordinator/data": "coordinator/data",
+    "shardsgd/coordinator/variance": "coordinator/variance",
     "shardsgd/model": "model",
     "shardsgd/protos": "protos",
     "shardsgd/workers": "workers",

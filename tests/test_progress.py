@@ -79,6 +79,10 @@ def test_live_line_fits_and_keeps_what_matters(width, record, pace, validation):
     assert "loss" in line
 
 
+def test_a_large_noise_scale_is_shown_in_thousands():
+    assert "noise scale 31k" in live_line(200, LARGE_STEP)
+
+
 def test_live_line_leaves_out_what_matters_least_first():
     figures = ["step", "loss", "43%", "left", "accuracy", "epoch", "validation loss", "samples/s", "lr", "noise scale"]
     shown = {width: [figure for figure in figures if figure in live_line(width)] for width in WIDTHS}
@@ -168,7 +172,7 @@ def test_plain_lines_have_no_control_codes_and_say_everything():
         display.note("worker 1 was lost")
     assert stream.getvalue() == (
         "starting 2 workers\n"
-        "43%  step 1,234  epoch 12  loss 0.1235  lr 0.00345  noise scale 310 rows  12,350 samples/s  1 m 23 s left\n"
+        "43%  step 1,234  epoch 12  loss 0.1235  lr 0.00345  noise scale 310  12,350 samples/s  1 m 23 s left\n"
         "step 1,200  epoch 12  validation loss 0.1432  accuracy 97.22%\n"
         "worker 1 was lost\n"
     )
@@ -271,7 +275,7 @@ def summary(**changes):
         "samples_per_second": 4211.3,
         "workers": 2,
         "recoveries": 1,
-        "gradient_noise": GradientNoise(0.9, 0.0029, 314.2, ()),
+        "gradient_noise": GradientNoise(0.9, 0.0029, 1234.2, (), 903.0, 1699.0),
     }
     return Summary(**fields | changes)
 
@@ -291,8 +295,8 @@ def test_summary_says_how_it_ended():
         "loss 0.1042, accuracy 97.36%",
         "1 m 23 s, 4,211 samples/s",
         "2 (losses survived: 1)",
-        "≈ 310 rows",
-        "a batch of 256 is of the same order",
+        "  1,234 rows (900 to 1,700), ",
+        "a batch of 256 is well below it",
         "sha256 0123456789abcdef ",
         "runs/digits-mlp",
     ):

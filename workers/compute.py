@@ -11,7 +11,7 @@ from typing import Any, cast
 import jax
 import numpy as np
 
-from shardsgd.model.aliases import alias
+from shardsgd.model.aliases import alias, finished
 from shardsgd.model.chunks import EVALUATION_ROWS, chunks
 from shardsgd.model.layout import Flat
 from shardsgd.model.networks import Parameters
@@ -20,7 +20,10 @@ from shardsgd.model.problem import Problem
 from shardsgd.model.state import Updater
 from shardsgd.model.sums import Adder, LeafGradient, Summand
 from shardsgd.model.tree import Node, cover, reduce_node
+from shardsgd.workers.distances import DistanceComputer
 from shardsgd.workers.exchange import (
+    Distances,
+    DistancesRequest,
     EvaluationRequest,
     Evaluations,
     GradientRequest,
@@ -90,7 +93,7 @@ class LeafComputer:
         self._problem = problem
         self._source = rows
         self._worker = worker
-        self._leaf, self._evaluate = (programs or Programs()).of(problem)
+        self._leaf, self._evaluate, self._distance_programs = (programs or Programs()).of(problem)
         self._updater = Updater(problem)
         self._rows = RowGatherer(problem, rows)
         self._evaluation_rows = RowBuffers(EVALUATION_ROWS, problem)
@@ -101,7 +104,7 @@ class LeafComputer:
     def warm_up(self) -> None:
         """Compiles the leaf program before the first step."""
         rows = RowBuffers(self._problem.sampling.leaf_rows, self._problem)
-        _finished(self._leaf(self.shared_parameters(self._problem.layout.zeros()), *rows.arguments))
+        finished(self._leaf(self.shared_parameters(self._problem.layout.zeros()), *rows.arguments))
 
     def compiled_programs(self) -> int:
         """How many programs were compiled; at most one of each kind, ever."""
@@ -141,7 +144,7 @@ class LeafComputer:
             try:
                 rows = self._rows.leaf(shard, request.step)
                 seconds.spent("gather")
-                loss, gradient = _finished(self._leaf(parameters, *rows.arguments))
+                loss, gradient = finished(self._leaf(parameters, *rows.arguments))
             except Exception as error:
                 raise _LeafFailedError(
                     f"in leaf {shard} of step {request.step}: {type(error).__name__}: {error}"
@@ -176,7 +179,7 @@ class LeafComputer:
             buffers.x[: stop - start] = x[start:stop]
             buffers.y[: stop - start] = y[start:stop]
             buffers.mask(stop - start)
-            results[:, i] = _finished(self._evaluate(parameters, *buffers.arguments))
+            results[:, i] = finished(self._evaluate(parameters, *buffers.arguments))
         return Evaluations(request, self._worker, *results)
 
     def updates(
@@ -188,6 +191,14 @@ class LeafComputer:
         made = self._updater.update(blocks, sums, request.rows, request.rate, before, after)
         return Updates(request, self._worker, made, time.perf_counter() - started)
 
+    def distances(self, request: DistancesRequest, parameters: Parameters, gradient: Flat) -> Distances:
+        """Squared distances from the gradient g."""
+        return Distances(request, self._worker, self._distance_computer.squared(request, parameters, gradient))
+
+    @cached_property
+    def _distance_computer(self) -> DistanceComputer:
+        return DistanceComputer(self._problem, self._source, self._distance_programs)
+
     @cached_property
     def _own_theta(self) -> tuple[Flat, Parameters]:
         memory = self._problem.layout.zeros()
@@ -196,11 +207,6 @@ class LeafComputer:
 
 class _LeafFailedError(Exception):
     """Says which leaf it was; its cause says what."""
-
-
-def _finished(results: Any) -> Any:
-    """The results of a program once they are there: from then on its arguments may be written over."""
-    return jax.block_until_ready(results)  # type: ignore[no-untyped-call]
 
 
 class _Seconds:

@@ -65,7 +65,50 @@ class UpdateRequest:
     holders: tuple[tuple[Node, WorkerId], ...]
 
 
-Request = GradientRequest | EvaluationRequest | UpdateRequest
+@dataclass(frozen=True)
+class RowDistancesRequest:
+    """Compute how far rows' gradients are from g, which lies where the exchange's other state has its θ.
+
+    Attributes:
+        step: as in `GradientRequest`.
+        plan_version: likewise.
+        start: first unit; unit u is the rows of shard `first` + u.
+        stop: one past the last unit.
+        first: shard of unit 0.
+    """
+
+    step: int
+    plan_version: int
+    start: int
+    stop: int
+    first: int
+
+
+@dataclass(frozen=True)
+class BatchDistancesRequest:
+    """Draw batches and compute how far their gradients are from g, which lies as for `RowDistancesRequest`.
+
+    Attributes:
+        step: as in `GradientRequest`.
+        plan_version: likewise.
+        start: first unit; unit u is the batch number `first` + u of those of this size.
+        stop: one past the last unit.
+        first: number of unit 0's batch.
+        batch: B, the rows of each.
+        replacement: whether they are drawn with replacement.
+    """
+
+    step: int
+    plan_version: int
+    start: int
+    stop: int
+    first: int
+    batch: int
+    replacement: bool
+
+
+DistancesRequest = RowDistancesRequest | BatchDistancesRequest
+Request = GradientRequest | EvaluationRequest | UpdateRequest | DistancesRequest
 
 
 @dataclass(frozen=True)
@@ -143,7 +186,23 @@ class Updates:
     seconds: float
 
 
-Reply = Gradients | Evaluations | Updates
+@dataclass(frozen=True)
+class Distances:
+    """Answer to a `DistancesRequest`.
+
+    Attributes:
+        request: what was asked.
+        worker: who answers.
+        squared: [stop − start, arrays] float64, for each parameter array in the layout's order: Σ ‖∇ℓᵢ(θ) − g‖² over the rows
+            of each shard, or ‖g_B − g‖² of each batch's mean gradient g_B.
+    """
+
+    request: DistancesRequest
+    worker: WorkerId
+    squared: NDArray[np.float64]
+
+
+Reply = Gradients | Evaluations | Updates | Distances
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 
 from shardsgd.workers.exchange import (
+    BatchDistancesRequest,
     EvaluationRequest,
     GradientRequest,
     Gradients,
@@ -28,9 +29,14 @@ from shardsgd.workers.exchange import (
 
 Kind = Literal["kill", "segfault", "exit", "raise", "stop", "stuck", "slow", "corrupt", "nan", "notice"]
 Point = Literal["start", "before compute", "before reply", "after reply"]
-During = Literal["gradients", "update", "evaluation"]
+During = Literal["gradients", "update", "evaluation", "distances"]
 
-_REQUESTS = {"gradients": GradientRequest, "update": UpdateRequest, "evaluation": EvaluationRequest}
+_REQUESTS: Mapping[During, type[Request]] = {
+    "gradients": GradientRequest,
+    "update": UpdateRequest,
+    "evaluation": EvaluationRequest,
+    "distances": BatchDistancesRequest,
+}
 
 
 class InjectedError(Exception):

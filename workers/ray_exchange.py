@@ -12,9 +12,11 @@ from shardsgd.model.layout import Flat
 from shardsgd.model.problem import Problem
 from shardsgd.model.state import Updater
 from shardsgd.workers.exchange import (
+    BatchDistancesRequest,
     Event,
     Request,
     RequestFailed,
+    RowDistancesRequest,
     WorkerId,
     WorkerJoined,
     WorkerLeaving,
@@ -34,7 +36,10 @@ class RayExchange:
         self.states = (updater.buffers(), updater.buffers())
         self._pool = pool
         self._workers = set(pool.infos)
+        self._published = 0
         self._theta: ray.ObjectRef[Flat] | None = None
+        # The other state's θ, once a request has asked for it.
+        self._other: ray.ObjectRef[Flat] | None = None
         # Calls under way, and of workers that start, with None, the answer to whether they are ready.
         self._pending: dict[ray.ObjectRef[Any], tuple[WorkerId, Request | None]] = {}
         self._undelivered: list[Event] = []
@@ -64,13 +69,19 @@ class RayExchange:
 
     def publish(self, number: int) -> None:
         """Puts θ into the object store, once for all workers."""
+        self._published, self._other = number, None
         self._theta = ray.put(self.states[number].theta)
 
     def send(self, worker: WorkerId, request: Request) -> None:
         """Calls a worker's actor; nothing of one whose loss has not been received yet."""
         actor = self._pool.actors.get(worker)
         if actor is not None and worker in self._workers:
-            self._pending[actor.compute.remote(request, self._theta)] = (worker, request)
+            needed = [self._theta]
+            if isinstance(request, RowDistancesRequest | BatchDistancesRequest):
+                if self._other is None:
+                    self._other = ray.put(self.states[1 - self._published].theta)
+                needed.append(self._other)
+            self._pending[actor.compute.remote(request, *needed)] = (worker, request)
 
     def receive(self, timeout_s: float) -> Sequence[Event]:
         """What arrived since the last call, waiting for at least one event; empty after `timeout_s` seconds."""
@@ -89,7 +100,7 @@ class RayExchange:
         """Forgets what is under way and frees θ; may be called twice."""
         self._pending.clear()
         self._workers.clear()
-        self._theta = None
+        self._theta = self._other = None
 
     def _events(self, reference: ray.ObjectRef[Any]) -> list[Event]:
         if reference not in self._pending:

@@ -33,12 +33,14 @@ from shardsgd.model.state import state_buffers
 from shardsgd.model.tree import Node
 from shardsgd.workers import wire
 from shardsgd.workers.exchange import (
+    BatchDistancesRequest,
     EvaluationRequest,
     Event,
     GradientRequest,
     Reply,
     Request,
     RequestFailed,
+    RowDistancesRequest,
     UpdateRequest,
     WorkerId,
     WorkerJoined,
@@ -344,6 +346,8 @@ class _Answerer:
         if isinstance(request, UpdateRequest):
             sums = {node: _sum(self._sums, self._problem, holder, node) for node, holder in request.holders}
             return self._computer.updates(request, sums, self._states[number], self._states[1 - number])
+        if isinstance(request, RowDistancesRequest | BatchDistancesRequest):
+            return self._computer.distances(request, self._parameters[number], self._states[1 - number].theta)
         into = partial(_sum, self._sums, self._problem, self._worker)
         return self._computer.gradients(request, self._parameters[number], into)
 

@@ -13,6 +13,8 @@ from shardsgd.model.problem import Problem, Split
 from shardsgd.model.state import BlockUpdates
 from shardsgd.model.tree import Node, above, cover, subtree
 from shardsgd.workers.exchange import (
+    BatchDistancesRequest,
+    Distances,
     EvaluationRequest,
     Evaluations,
     GradientRequest,
@@ -20,6 +22,7 @@ from shardsgd.workers.exchange import (
     LeafSeconds,
     Reply,
     Request,
+    RowDistancesRequest,
     UpdateRequest,
     Updates,
     WorkerId,
@@ -32,8 +35,12 @@ Key = tuple[int, int, int]
 _REQUEST = struct.Struct("<BBqqqq")
 _GRADIENTS, _UPDATES = 0, 1
 _SPLITS: Mapping[int, Split] = {2: "train", 3: "validation"}
+_ROW_DISTANCES, _BATCH_DISTANCES = 4, 5
 # rows, rate; then start, stop and worker of each holder
 _UPDATE = struct.Struct("<qd")
+# first; then, of batches, batch and replacement
+_FIRST = struct.Struct("<q")
+_BATCHES = struct.Struct("<qq?")
 # whether it failed, plan version, start, stop; then numbers, or a traceback
 _ANSWER = struct.Struct("<?qqq")
 _LONGEST_TRACEBACK = 32_000
@@ -60,6 +67,11 @@ def pack_request(request: Request, state: int) -> bytes:
         case UpdateRequest():
             holders = np.array([(*node, worker) for node, worker in request.holders], np.int64)
             return _REQUEST.pack(_UPDATES, *where) + _UPDATE.pack(request.rows, request.rate) + holders.tobytes()
+        case RowDistancesRequest():
+            return _REQUEST.pack(_ROW_DISTANCES, *where) + _FIRST.pack(request.first)
+        case BatchDistancesRequest():
+            drawn = _BATCHES.pack(request.first, request.batch, request.replacement)
+            return _REQUEST.pack(_BATCH_DISTANCES, *where) + drawn
 
 
 def unpack_request(message: bytes) -> tuple[Request, int]:
@@ -69,6 +81,10 @@ def unpack_request(message: bytes) -> tuple[Request, int]:
         return GradientRequest(step, version, first, end), state
     if kind in _SPLITS:
         return EvaluationRequest(step, version, first, end, _SPLITS[kind]), state
+    if kind == _ROW_DISTANCES:
+        return RowDistancesRequest(step, version, first, end, *_FIRST.unpack_from(message, _REQUEST.size)), state
+    if kind == _BATCH_DISTANCES:
+        return BatchDistancesRequest(step, version, first, end, *_BATCHES.unpack_from(message, _REQUEST.size)), state
     rows, rate = _UPDATE.unpack_from(message, _REQUEST.size)
     triples = np.frombuffer(message, np.int64, offset=_REQUEST.size + _UPDATE.size).reshape(-1, 3).tolist()
     holders = tuple(((start, stop), worker) for start, stop, worker in triples)
@@ -127,8 +143,13 @@ def unpack_answer(
             return Gradients(request, worker, sums, by_node, losses, LeafSeconds(*seconds.tolist()))
         case UpdateRequest():
             nodes = above([node for node, _ in request.holders], shards)
-            rows = numbers[1:].reshape(len(nodes) + 3, units)
-            return Updates(request, worker, BlockUpdates(rows[:-3], *rows[-3:]), float(numbers[0]))
+            end = 1 + len(nodes) * units
+            norms, rest = numbers[1:end].reshape(len(nodes), units), numbers[end:]
+            # As many as are left: regularizer and finiteness have one each for a block.
+            pieces, others = rest[: -2 * units], rest[-2 * units :].reshape(2, units)
+            return Updates(request, worker, BlockUpdates(norms, pieces, *others), float(numbers[0]))
+        case RowDistancesRequest() | BatchDistancesRequest():
+            return Distances(request, worker, numbers.reshape(units, len(problem.layout.entries)))
 
 
 def _numbers(reply: Reply) -> list[NDArray[np.float64]]:
@@ -140,3 +161,5 @@ def _numbers(reply: Reply) -> list[NDArray[np.float64]]:
             return [np.array([seconds.gather, seconds.leaf, seconds.reduce]), np.array(norms), reply.losses]
         case Updates():
             return [np.array([reply.seconds]), reply.made.norms.ravel(), *reply.made[1:]]
+        case Distances():
+            return [reply.squared.ravel()]

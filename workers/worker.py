@@ -18,7 +18,15 @@ from shardsgd.model.layout import Flat
 from shardsgd.model.networks import Network
 from shardsgd.model.problem import Problem
 from shardsgd.model.sampling import Sampling
-from shardsgd.workers.exchange import EvaluationRequest, GradientRequest, Reply, WorkerId
+from shardsgd.workers.exchange import (
+    BatchDistancesRequest,
+    DistancesRequest,
+    EvaluationRequest,
+    GradientRequest,
+    Reply,
+    RowDistancesRequest,
+    WorkerId,
+)
 from shardsgd.workers.faults import FaultInjector, FaultPlan
 from shardsgd.workers.handover import Address
 
@@ -143,8 +151,19 @@ class GradientWorker:
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon")), 0)
 
-    def compute(self, request: GradientRequest | EvaluationRequest, theta: Flat) -> tuple[Reply, bool]:
-        """Answers a request at θ, and says whether this worker has been given notice (the ray exchange)."""
+    def compute(
+        self,
+        request: GradientRequest | EvaluationRequest | DistancesRequest,
+        theta: Flat,
+        gradient: Flat | None = None,
+    ) -> tuple[Reply, bool]:
+        """Answers a request at θ, and says whether this worker has been given notice (the ray exchange).
+
+        Args:
+            request: what to compute.
+            theta: θ.
+            gradient: g, where the request is for distances from it.
+        """
         job = self._prepared()
         if job.faults:
             job.faults.before_computing(request)
@@ -152,6 +171,9 @@ class GradientWorker:
         reply: Reply
         if isinstance(request, EvaluationRequest):
             reply = job.computer.evaluations(request, parameters)
+        elif isinstance(request, RowDistancesRequest | BatchDistancesRequest):
+            assert gradient is not None, "the exchange sends it along"
+            reply = job.computer.distances(request, parameters, gradient)
         else:
             reply = job.computer.gradients(request, parameters)
         if job.faults:

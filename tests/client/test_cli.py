@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import re
 import signal
@@ -101,9 +102,15 @@ def test_training_ends_with_a_summary_its_files_and_no_noise(tmp_path):
     steps = [line for line in lines if "validation" not in line]
     assert [line["step"] for line in steps] == list(range(summary["steps"]))
     promised = "step epoch loss learning_rate gradient_norm noise_trace noise_scale step_seconds"
+    promised += " noise_norm_squared noise_scale_low noise_scale_high gain layer_norms"
     parts = "gather_seconds leaf_seconds reduce_seconds exchange_seconds update_seconds idle_seconds"
     assert all(set(line) == {*promised.split(), *parts.split()} for line in steps)
     assert all(line[part] is not None for line in steps for part in parts.split())
+    assert steps[-1]["noise_scale_low"] < (steps[-1]["noise_scale_high"] or math.inf)
+    assert math.hypot(*steps[-1]["layer_norms"].values()) == pytest.approx(steps[-1]["gradient_norm"], rel=1e-12)
+    noise = summary["gradient_noise"]
+    assert noise["noise_scale_low"] == steps[-1]["noise_scale_low"]
+    assert noise["noise_trace_low"] < noise["noise_trace"] < noise["noise_trace_high"]
     assert "Where the time went" in (folder / "report.html").read_text()
     assert len(lines) - len(steps) == summary["epochs"]
 

@@ -10,7 +10,9 @@ import time
 import traceback
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
+from json import dumps
 
 import grpc
 import numpy as np
@@ -257,6 +259,7 @@ def test_every_kind_of_event_arrives_typed(service, client):
     service.add_job(JOB)
     metrics = pb.Metrics(
         step=3, epoch=1, loss=0.5, learning_rate=0.1, gradient_norm=2.0, noise_scale=30.0, step_seconds=0.01,
+        noise_norm_squared=-0.5, noise_scale_low=20.0, gain=1.5,
         samples_per_second=100.0, fraction_done=0.25, steps_left_out=2,
     )  # fmt: skip
     for event in (
@@ -275,6 +278,8 @@ def test_every_kind_of_event_arrives_typed(service, client):
     assert begin.time == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
     record = step.record
     assert (record.step, record.loss, record.noise_trace, record.noise_scale) == (3, 0.5, None, 30.0)
+    assert (record.noise_scale_low, record.noise_scale_high) == (20.0, None)
+    assert (record.noise_norm_squared, record.gain) == (-0.5, 1.5)
     assert (step.pace.fraction_done, step.pace.eta_seconds, step.steps_left_out) == (0.25, None, 2)
     assert (first.record.accuracy, second.record.accuracy) == (0.75, None)
     assert (lost.record.worker, lost.record.seconds) == (0, None)
@@ -420,10 +425,12 @@ def test_waiting_no_longer_than_said(service, client):
 def test_a_summary_of_another_version_is_read_as_far_as_it_goes_or_refused(service, client):
     ended(service)
     told = summary_object(summary())
-    service.jobs[JOB].summary.json = str(
-        told | {"new": 1, "gradient_noise": told["gradient_noise"] | {"new": 2}}
-    ).replace("'", '"')
+    service.jobs[JOB].summary.json = dumps(told | {"new": 1, "gradient_noise": told["gradient_noise"] | {"new": 2}})
     assert client.job(JOB).wait() == summary()
+    older = {name: value for name, value in told["gradient_noise"].items() if not name.endswith(("_low", "_high"))}
+    service.jobs[JOB].summary.json = dumps(told | {"gradient_noise": older})
+    noise = replace(summary().gradient_noise, noise_scale_low=None, noise_scale_high=None)
+    assert client.job(JOB).wait() == summary(gradient_noise=noise)
     for json in ("", "[]", "{}", "null"):
         service.jobs[JOB].summary.json = json
         with pytest.raises(shardsgd.RemoteError, match="another version"):

@@ -153,6 +153,25 @@ def test_each_impossible_value_names_its_field(fields, path):
     assert list(problems_of(**given)) == [path]
 
 
+def test_a_schedule_for_another_batch_says_for_which():
+    def wrong(tuned_for=None, **batch):
+        schedule = {"scale_invariant": True} | ({} if tuned_for is None else {"tuned_for": tuned_for})
+        problems = problems_of(data={"source": "digits"}, schedule=schedule, batch={"size": 256} | batch)
+        return [str(problem) for problem in problems.values()]
+
+    number = "an integer, at least 1, at most 2147483648"
+    assert wrong() == [f"schedule.tuned_for: required with schedule.scale_invariant: {number}"]
+    assert wrong(0) == [f"schedule.tuned_for = 0: must be {number}"]
+    assert wrong(257) == ["schedule.tuned_for = 257: must be at most batch.size = 256"]
+    (one,) = wrong(64, shards=1)
+    assert one.startswith("batch.shards = 1: must be at least 2 with schedule.scale_invariant")
+    # A batch that is wrong itself is not compared with.
+    assert wrong(1000, size=0) == [f"batch.size = 0: must be {number}"]
+    spec = JobSpec(data={"source": "digits"}, schedule={"scale_invariant": True, "tuned_for": 256})
+    assert spec.resolved().schedule.tuned_for == 256
+    assert JobSpec(data={"source": "digits"}, schedule={"tuned_for": 10**6}).schedule.scale_invariant is False
+
+
 @given(st.integers(1, 10**6), st.integers(1, 4096))
 def test_shards_are_lowered_to_a_power_of_two_only_when_there_are_more_than_rows(size, shards):
     resolved = JobSpec(data={"source": "digits"}, batch={"size": size, "shards": shards}).resolved().batch.shards

@@ -224,3 +224,13 @@ def test_filling_by_pieces_is_filling_at_once(monkeypatch):
     expected = (2 * random_unit(5, Stream.INITIALIZE, 2, 0, 40) - 1) * 0.3
     assert out.tobytes() == expected.tobytes()
     assert np.ptp(out) > 0.5
+
+
+@pytest.mark.parametrize("kind", ["shuffle", "replacement"])
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 40), st.integers(0, 50))
+def test_the_counts_of_all_leaves_are_those_of_each(kind, rows, batch, shards, step):
+    batch = min(batch, rows)
+    sampling = Sampling(0, rows, batch, min(shards, batch), kind)
+    counts = sampling.leaf_counts(step)
+    assert counts == [sampling.leaf_count(shard, step) for shard in range(sampling.shards)]
+    assert sum(counts) == sampling.step_rows(step)

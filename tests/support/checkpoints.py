@@ -26,17 +26,18 @@ def state_at(step: int) -> TrainState:
         step=step,
         theta=LAYOUT.fill(LAYOUT.zeros(), arrays),
         optimizer_state=(np.full(LAYOUT.length, step / 3, np.float32),),
-        noise=NoiseHistory(weight=step / 7, pairs={1: (step / 3, step), 2: (0.1, 1)}),
+        noise=NoiseHistory(weight=step / 7, joint_spread=-step / 11, pairs={1: (step / 3, step), 2: (0.1, 1)}),
         progress=Progress(epochs=step // 10, epoch_rows=step),
         seconds=step / 9,
         recoveries=step,
+        schedule_steps=step * 1.1,
     )
 
 
 def is_same(state: TrainState, other: TrainState) -> bool:
     """Bit for bit."""
     arrays = [(state.theta, other.theta), *zip(state.optimizer_state, other.optimizer_state, strict=True)]
-    numbers = ("step", "noise", "progress", "seconds", "recoveries")
+    numbers = ("step", "noise", "progress", "seconds", "recoveries", "schedule_steps")
     return all(a.tobytes() == b.tobytes() and a.dtype == b.dtype for a, b in arrays) and all(
         getattr(state, name) == getattr(other, name) for name in numbers
     )

@@ -291,7 +291,7 @@ def fake_service(service=None, *, port=0, credentials=None):
 
 def summary(**changes):
     """How a job ended."""
-    noise = GradientNoise(0.9, 0.0029, 314.2, (VariancePoint(2.0, 0.5, 0.45),))
+    noise = GradientNoise(0.9, 0.0029, 314.2, (VariancePoint(2.0, 0.5, 0.45),), 240.0, 420.0)
     fields = {
         "name": "toy", "state": "SUCCEEDED", "reason": "30 epochs are done", "steps": 180, "epochs": 30.0,
         "train_loss": 0.02341, "validation": {"loss": 0.1042, "accuracy": 0.97361},

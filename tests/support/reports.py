@@ -12,7 +12,7 @@ from shardsgd.spec import JobSpec
 SVG = "{http://www.w3.org/2000/svg}"
 NO_NOISE = GradientNoise(None, None, None, ())
 VARIANCE = tuple(VariancePoint(rows, 0.9 / rows**1.05, 0.9 / rows) for rows in (32.0, 64.0, 128.0))
-NOISE = GradientNoise(0.9, 0.0029, 314.2, VARIANCE)
+NOISE = GradientNoise(0.9, 0.0029, 314.2, VARIANCE, 240.0, 420.0, 0.85, 0.95, 0.0021, 0.0037)
 SHA256 = "0123456789abcdef" * 4
 TIMES = {
     "step_seconds": 0.01,
@@ -42,6 +42,15 @@ def run(count, steps_per_epoch=6):
             noise_trace=1.0,
             noise_scale=30.0 + step if step else None,
             **TIMES,
+            noise_norm_squared=0.03,
+            noise_scale_low=20.0 + step if step > 5 else None,
+            noise_scale_high=40.0 + step if step > 10 else None,
+            layer_norms={
+                "layer0.weight": 1.0 * 0.5 ** (8 * step / count),
+                "layer0.bias": 0.1 * 0.5 ** (8 * step / count),
+                "layer1.weight": 1.7 * 0.5 ** (8 * step / count),
+                "layer1.bias": 0.2 * 0.5 ** (8 * step / count),
+            },
         )
         for step in range(count)
     ]

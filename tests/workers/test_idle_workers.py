@@ -11,8 +11,8 @@ import ray
 from fakes import FakeClock, toy_dataset, toy_loop, toy_rounds, toy_spec
 
 from shardsgd.coordinator.loop import StepLoop
-from shardsgd.coordinator.rates import learning_rates
 from shardsgd.coordinator.opening import open_exchange
+from shardsgd.coordinator.rates import learning_rates
 from shardsgd.coordinator.training import make_problem
 from shardsgd.workers import idle_workers
 from shardsgd.workers.environment import WORKER_ENVIRONMENT

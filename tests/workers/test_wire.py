@@ -16,11 +16,14 @@ from shardsgd.model.state import BlockUpdates
 from shardsgd.model.tree import above, cover, subtree
 from shardsgd.workers import wire
 from shardsgd.workers.exchange import (
+    BatchDistancesRequest,
+    Distances,
     EvaluationRequest,
     Evaluations,
     GradientRequest,
     Gradients,
     LeafSeconds,
+    RowDistancesRequest,
     UpdateRequest,
     Updates,
 )
@@ -61,17 +64,22 @@ def holders(draw, shards):
 @st.composite
 def requests(draw, shards, blocks, chunks):
     step, version = draw(numbers), draw(numbers)
-    kind = draw(st.sampled_from([GradientRequest, EvaluationRequest, UpdateRequest]))
+    kinds = [GradientRequest, EvaluationRequest, UpdateRequest, RowDistancesRequest, BatchDistancesRequest]
+    kind = draw(st.sampled_from(kinds))
     if kind is GradientRequest:
         return kind(step, version, *draw(ranges(shards)))
     if kind is EvaluationRequest:
         return kind(step, version, *draw(ranges(chunks)), draw(st.sampled_from(["train", "validation"])))
+    if kind is RowDistancesRequest:
+        return kind(step, version, *draw(ranges(shards)), draw(numbers))
+    if kind is BatchDistancesRequest:
+        return kind(step, version, *draw(ranges(chunks)), draw(numbers), draw(numbers), draw(st.booleans()))
     rate = draw(st.floats(0, allow_infinity=False))
     return kind(step, version, *draw(ranges(blocks)), draw(numbers), rate, draw(holders(shards)))
 
 
-def answer(request, shards, draw):
-    """An answer to a request, its numbers as `draw` says."""
+def answer(request, shards, draw, pieces=None):
+    """An answer to a request, its numbers as `draw` says; parts of arrays are as many as blocks unless it says otherwise."""
     units = request.stop - request.start
 
     def array(*shape):
@@ -79,11 +87,16 @@ def answer(request, shards, draw):
 
     if isinstance(request, EvaluationRequest):
         return Evaluations(request, 7, array(units), array(units))
+    if isinstance(request, RowDistancesRequest | BatchDistancesRequest):
+        # A linear model's weights and bias.
+        return Distances(request, 7, array(units, 2))
     if isinstance(request, UpdateRequest):
         nodes = above([node for node, _ in request.holders], shards)
-        return Updates(
-            request, 7, BlockUpdates(array(len(nodes), units), array(units), array(units), array(units)), draw()
+        # A block may hold parts of several arrays, or of none.
+        made = BlockUpdates(
+            array(len(nodes), units), array(units if pieces is None else pieces), array(units), array(units)
         )
+        return Updates(request, 7, made, draw())
     tops = cover(request.start, request.stop, shards)
     # In the order in which a worker comes by them: children before their sum.
     norms = {node: draw() for top in tops for node in reversed(list(subtree(top)))}
@@ -94,7 +107,7 @@ def in_bytes(value):
     """A value in which NaN equals NaN: numbers as their bytes."""
     if isinstance(value, (float, np.ndarray)):
         return np.asarray(value, np.float64).tobytes(), np.shape(value)
-    if isinstance(value, (Evaluations, Gradients, Updates, LeafSeconds)):
+    if isinstance(value, (Distances, Evaluations, Gradients, Updates, LeafSeconds)):
         return {field.name: in_bytes(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, dict):
         return {name: in_bytes(item) for name, item in value.items()}
@@ -112,7 +125,7 @@ def test_every_request_arrives(shards, blocks, chunks, state, data):
 @given(st.integers(1, 20), st.integers(2, 9), st.integers(1, 9), st.data())
 def test_every_answer_arrives(shards, blocks, chunks, data):
     request = data.draw(requests(shards, blocks, chunks))
-    reply = answer(request, shards, lambda: data.draw(floats))
+    reply = answer(request, shards, lambda: data.draw(floats), data.draw(st.integers(0, 20)))
     message, spec = wire.pack_answer(reply), problem(shards, blocks)
     assert wire.unpack_key(message) == wire.key(request)
     assert wire.unpack_failure(message) is None
@@ -166,6 +179,8 @@ def test_nothing_is_longer_than_announced(shards, blocks, chunks):
     longest = {
         GradientRequest(0, 0, 0, shards): 3 + (2 * shards - 1) + shards,
         UpdateRequest(0, 0, 0, blocks, 1, 0.1, leaves): 1 + (shards - 1 + 3) * blocks,
+        RowDistancesRequest(0, 0, 0, shards, 2**62): 2 * shards,
+        BatchDistancesRequest(0, 0, 0, 65_536, 2**62, 2**31, True): 2 * 65_536,
     }
     if chunks:
         longest[EvaluationRequest(0, 0, 0, chunks, "train")] = 2 * chunks
