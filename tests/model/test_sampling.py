@@ -195,7 +195,8 @@ def test_pinned_leaves():
 
 def test_stream_numbers_are_pinned():
     assert {stream.name: int(stream) for stream in Stream} == {
-        "SPLIT": 1, "DEAL": 2, "SHUFFLE": 3, "REPLACEMENT": 4, "INITIALIZE": 5, "SYNTHETIC": 6
+        "SPLIT": 1, "DEAL": 2, "SHUFFLE": 3, "REPLACEMENT": 4, "INITIALIZE": 5, "SYNTHETIC": 6,
+        "DRAWS": 7, "DISTINCT_DRAWS": 8,
     }, BITS_CHANGED  # fmt: skip
 
 
