@@ -12,7 +12,6 @@ from shardsgd.model.problem import Problem
 from shardsgd.model.state import Updater
 from shardsgd.workers.compute import LeafComputer
 from shardsgd.workers.exchange import EvaluationRequest, Event, GradientRequest, Request
-from shardsgd.workers.programs import Programs
 
 
 class DatasetRows:
@@ -37,17 +36,17 @@ class OneWorkerExchange:
     updates = False
     workers = (0,)
 
-    def __init__(self, problem: Problem, dataset: Dataset, programs: Programs) -> None:
+    def __init__(self, problem: Problem, computer: LeafComputer) -> None:
         """Of one job.
 
         Args:
             problem: its mathematics.
-            dataset: its rows.
-            programs: compiled for problems of the same shapes.
+            computer: of its leaves.
         """
         updater = Updater(problem)
         self.states = (updater.buffers(), updater.buffers())
-        self._computer = LeafComputer(problem, DatasetRows(dataset), programs=programs)
+        self._computer = computer
+        self._parameters = [computer.shared_parameters(state.theta) for state in self.states]
         self._published = 0
         self._asked: list[Request] = []
 
@@ -67,7 +66,7 @@ class OneWorkerExchange:
         return [self._answer(request) for request in asked]
 
     def _answer(self, request: Request) -> Event:
-        parameters = self._computer.own_parameters(self.states[self._published].theta)
+        parameters = self._parameters[self._published]
         if isinstance(request, EvaluationRequest):
             return self._computer.evaluations(request, parameters)
         assert isinstance(request, GradientRequest)

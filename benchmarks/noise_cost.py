@@ -13,7 +13,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
@@ -23,6 +23,7 @@ os.environ |= {"NPROC": "1", "PJRT_NPROC": "1", "JAX_PLATFORMS": "cpu"}
 
 import numpy as np
 
+from benchmarks.in_process import OneWorkerExchange
 from benchmarks.progress import say
 from benchmarks.tables import number, table
 from benchmarks.work import CLASSES, FEATURES, HIDDEN, LEARNING_RATE, MOMENTUM, ROWS
@@ -36,65 +37,12 @@ from shardsgd.model.networks import Network
 from shardsgd.model.optimizers import Momentum
 from shardsgd.model.problem import Problem
 from shardsgd.model.sampling import Sampling
-from shardsgd.model.state import Updater
 from shardsgd.model.statistics import NoiseHistory, step_noise
-from shardsgd.model.tree import Node, subtree
+from shardsgd.model.tree import subtree
 from shardsgd.spec import JobSpec
 from shardsgd.workers.compute import LeafComputer, configure_jax, keep_freed_memory
-from shardsgd.workers.exchange import Event, GradientRequest, Request
 
 TARGET = 0.03
-
-
-class OneProcess:
-    """An exchange with one worker, which is this process."""
-
-    updates = False
-
-    def __init__(self, problem: Problem, computer: LeafComputer) -> None:
-        updater = Updater(problem)
-        self.states = (updater.buffers(), updater.buffers())
-        self.workers: Sequence[int] = [0]
-        self._computer = computer
-        self._parameters = [computer.shared_parameters(state.theta) for state in self.states]
-        self._sums: dict[Node, Flat] = {}
-        self._zeros = problem.layout.zeros
-        self._published = 0
-        self._asked: list[Request] = []
-
-    def publish(self, number: int) -> None:
-        """Which of the states is θ_t's."""
-        self._published = number
-
-    def send(self, worker: int, request: Request) -> None:
-        """Notes what is asked."""
-        del worker
-        self._asked.append(request)
-
-    def receive(self, timeout_s: float) -> Sequence[Event]:
-        """Computes it."""
-        del timeout_s
-        asked, self._asked = self._asked, []
-        assert all(isinstance(request, GradientRequest) for request in asked)
-        parameters = self._parameters[self._published]
-        return [self._computer.gradients(request, parameters, self._sum) for request in asked]  # type: ignore[arg-type]
-
-    def start(self, worker: int) -> None:
-        """Nobody is lost."""
-
-    def kill(self, worker: int) -> None:
-        """Nobody hangs."""
-
-    def dismiss(self, worker: int) -> None:
-        """Nobody leaves."""
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def _sum(self, node: Node) -> Flat:
-        if node not in self._sums:
-            self._sums[node] = self._zeros()
-        return self._sums[node]
 
 
 class Rows:
@@ -144,7 +92,7 @@ def step_loop(batch: int, shards: int) -> StepLoop:
     sampling = Sampling(0, ROWS, batch, shards, "shuffle")
     network = Network(FEATURES, HIDDEN, CLASSES, "relu")
     problem = Problem(network, "softmax_cross_entropy", sampling, "float32", 0, optimizer=Momentum(MOMENTUM))
-    exchange = OneProcess(problem, LeafComputer(problem, Rows(shards)))
+    exchange = OneWorkerExchange(problem, LeafComputer(problem, Rows(shards)))
     members = Members(exchange, Limits(most=1), time.monotonic, target=1)
     rounds = Rounds(exchange, members, time.monotonic)
     return StepLoop(problem, learning_rates(spec), exchange, rounds, time.perf_counter, initial_state(problem, 0))

@@ -1,0 +1,1 @@
+"""The advice, validated by doing it."""
