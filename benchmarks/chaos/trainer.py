@@ -12,15 +12,17 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, TextIO
+from unittest import mock
 
 from benchmarks.chaos.orders import Files, Order
 from benchmarks.chaos.steplog import StepLog
-from shardsgd.coordinator import training
+from shardsgd.coordinator import opening
 from shardsgd.coordinator.control import Control
 from shardsgd.coordinator.data import load_dataset
 from shardsgd.coordinator.members import Members
 from shardsgd.coordinator.outputs import RunFolder
 from shardsgd.coordinator.records import Pace, StepRecord, as_json
+from shardsgd.coordinator.training import run_training
 from shardsgd.spec import JobSpec
 from shardsgd.workers.faults import FaultPlan, fired
 
@@ -119,9 +121,12 @@ def main() -> None:
         observer = Lingering(files.steps, plan, order.linger_from)
     else:
         observer = StepLog(files.steps)
-    with files.incidents.open("w", buffering=1) as book:
-        training.Members = partial(TimedMembers, book)  # type: ignore[misc,assignment]  # the one way to learn the times
-        outcome = training.run_training(
+    with (
+        files.incidents.open("w", buffering=1) as book,
+        # The one way to learn the times.
+        mock.patch.object(opening, "Members", partial(TimedMembers, book)),
+    ):
+        outcome = run_training(
             spec,
             load_dataset(spec),
             RunFolder(files.run),
